@@ -1,0 +1,381 @@
+/* sllm: small language models, end to end.
+ *
+ * The public interface of libsllm: load a model, turn text into tokens and back, render its chat template, keep a
+ * timeline of tokens (a session), and generate. Handles are opaque. Every function that can fail returns an sllm_status
+ * and fills the caller's sllm_error when one is given; on failure, output parameters are left NULL or zero unless a
+ * comment says otherwise. The library never prints, exits, aborts, reads the environment or keeps global state (the
+ * table of kernels, chosen once from CPUID, excepted).
+ *
+ * Threads: a model is immutable after loading and may be shared by any number of threads. A session, a sampler or a
+ * stream belongs to one thread at a time. Two threads may use two sessions on one model at once.
+ *
+ * Strings are UTF-8 with an explicit length where they may hold NUL bytes; `const char *` without a length is
+ * NUL-terminated. Pointers returned by an accessor are borrowed from the handle and live as long as it does.
+ */
+#ifndef SLLM_H
+#define SLLM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define SLLM_API
+#else
+#define SLLM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------- status and errors */
+
+typedef enum sllm_status {
+    SLLM_OK = 0,
+    SLLM_ERROR_ARGUMENT,    /* a parameter is out of range or contradicts another */
+    SLLM_ERROR_NOT_FOUND,   /* no such file, model, tensor or key */
+    SLLM_ERROR_IO,          /* the operating system refused: read, write, map, permission, disk full */
+    SLLM_ERROR_FORMAT,      /* a file or text is damaged or breaks its format */
+    SLLM_ERROR_UNSUPPORTED, /* well formed, but not something this build can do */
+    SLLM_ERROR_MEMORY,      /* an allocation failed */
+    SLLM_ERROR_CONTEXT,     /* the tokens do not fit the context */
+    SLLM_ERROR_TEMPLATE,    /* the chat template failed or refused its input */
+    SLLM_ERROR_CANCELLED,   /* a callback asked to stop, or an interrupt arrived */
+    SLLM_ERROR_NETWORK      /* a download failed; what arrived is kept for resuming */
+} sllm_status;
+
+/* Owned by the caller. `message` is one line that names the thing, the place and what would work. For
+ * SLLM_ERROR_TEMPLATE raised by the template itself (raise_exception) `raised` is true and `message` is exactly the
+ * template's text. */
+typedef struct sllm_error {
+    sllm_status status;
+    bool raised;
+    int line; /* line in a template or text file, 0 when none applies */
+    char message[1024];
+} sllm_error;
+
+SLLM_API const char *sllm_status_name(sllm_status status);
+SLLM_API const char *sllm_version(void);
+
+/* Frees memory that a function of this library handed over with "the caller frees". NULL is allowed. */
+SLLM_API void sllm_free(void *memory);
+
+/* ---------------------------------------------------------------- machine */
+
+typedef struct sllm_machine {
+    int n_cpus;              /* logical processors that this process may use (affinity and cgroup quota) */
+    uint64_t memory_total;   /* bytes */
+    uint64_t memory_free;    /* bytes that can be had without swapping */
+    char cpu[96];            /* model name */
+    char features[256];      /* instruction sets found, separated by blanks */
+    char kernels[16];        /* instruction set in use: "scalar", "avx2", "avx512", "neon" */
+} sllm_machine;
+
+SLLM_API void sllm_machine_info(sllm_machine *machine);
+
+/* Chooses the kernels: "auto", "scalar", "avx2", "avx512". Only before the first model is loaded.
+ * SLLM_ERROR_UNSUPPORTED when this processor lacks them. */
+SLLM_API sllm_status sllm_kernels_force(const char *name, sllm_error *error);
+
+/* ---------------------------------------------------------------- model */
+
+typedef struct sllm_model sllm_model;
+
+typedef struct sllm_model_params {
+    int n_threads;   /* threads for one forward; 0: all that the process may use. 1..512 */
+    bool exact;      /* f32 activations and sums, as the reference data; false: activations rounded to int8 per block
+                        for quantised weights (float weights keep float activations either way) */
+    bool vocab_only; /* load configuration, tokenizer and template only; such a model cannot make sessions */
+    bool (*on_progress)(void *user, double fraction); /* may be NULL; false cancels */
+    void *user;
+} sllm_model_params;
+
+SLLM_API void sllm_model_params_init(sllm_model_params *params);
+
+/* Loads a GGUF file (one file or the first part of a split), a Hugging Face checkpoint folder, or (vocab_only) a
+ * tokenizer.json[.gz]. Names of the catalogue are resolved by sllm_hub_resolve (sllm_hub.h). `params` NULL: defaults.
+ * Weights stay mapped from the file; it must not be changed while the model lives. */
+SLLM_API sllm_status sllm_model_load(const char *path, const sllm_model_params *params, sllm_model **model,
+                                     sllm_error *error);
+SLLM_API void sllm_model_free(sllm_model *model); /* all its sessions must be freed first */
+
+typedef struct sllm_model_info {
+    const char *path, *format;             /* format: "gguf", "safetensors", "tokenizer" */
+    const char *name, *family, *licence;   /* "" when the file does not say */
+    const char *element_type;              /* the type holding most of the weights, e.g. "Q4_1" */
+    int64_t n_params;
+    uint64_t file_bytes, tensor_bytes;
+    int n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_experts, n_experts_used;
+    int n_vocab, n_ctx_train;              /* n_ctx_train: positions the model was trained for */
+    int sliding_window;                    /* 0: none */
+    bool exact, has_template, can_infill;
+} sllm_model_info;
+
+SLLM_API void sllm_model_get_info(const sllm_model *model, sllm_model_info *info);
+
+/* Everything `sllm show` prints, as a JSON object (architecture, tensors by type, context, special tokens, template,
+ * licence, generation defaults). The caller frees *json. */
+SLLM_API sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error *error);
+
+/* Memory before loading: reads headers only. kv: 16 (f16) or 32 (f32) bits a value. */
+typedef struct sllm_plan {
+    uint64_t weights_bytes, kv_bytes, work_bytes, total_bytes;
+    uint64_t memory_free, memory_total;
+    int n_ctx, n_ctx_train, n_batch;
+    bool fits;
+} sllm_plan;
+
+/* `type` NULL: the file's own types; otherwise the plan as if the matrices were quantised to that type ("q4_k_m",
+ * "q8_0", "f16", ...). n_ctx 0: min(4096, n_ctx_train). n_batch: sequences held at once, >= 1. */
+SLLM_API sllm_status sllm_model_plan(const char *path, const char *type, int n_ctx, int n_batch, bool exact,
+                                     sllm_plan *plan, sllm_error *error);
+/* The names sllm_model_plan takes for `type`, NULL-terminated. */
+SLLM_API const char *const *sllm_plan_types(void);
+
+/* ---------------------------------------------------------------- tokenizer */
+
+typedef struct sllm_tokens {
+    int32_t *ids;
+    size_t n;
+} sllm_tokens;
+SLLM_API void sllm_tokens_free(sllm_tokens *tokens); /* frees ids, zeroes the struct */
+
+enum {
+    SLLM_TOKENIZE_SPECIAL = 1, /* special tokens written in the text become those tokens; without it they stay text */
+    SLLM_TOKENIZE_ADD = 2      /* add the prefix and suffix (BOS, EOS, [CLS]...) that the vocabulary asks for */
+};
+
+/* text: [length] bytes; invalid UTF-8 is read as U+FFFD. Frees nothing in *tokens; the caller frees it afterwards. */
+SLLM_API sllm_status sllm_tokenize(const sllm_model *model, const char *text, size_t length, unsigned flags,
+                                   sllm_tokens *tokens, sllm_error *error);
+
+/* The whole text of ids [n]; incomplete UTF-8 becomes U+FFFD. The caller frees *text, which is NUL-terminated beyond
+ * *length. SLLM_ERROR_ARGUMENT for an id outside the vocabulary. */
+SLLM_API sllm_status sllm_detokenize(const sllm_model *model, const int32_t *ids, size_t n, bool skip_special,
+                                     char **text, size_t *length, sllm_error *error);
+
+/* A streaming detokenizer hands out whole characters only; the concatenation of what it hands out, with the rest that
+ * _finish gives, equals sllm_detokenize. */
+typedef struct sllm_stream sllm_stream;
+SLLM_API sllm_status sllm_stream_new(const sllm_model *model, bool skip_special, sllm_stream **stream,
+                                     sllm_error *error);
+SLLM_API sllm_status sllm_stream_push(sllm_stream *stream, int32_t id, const char **text, size_t *length,
+                                      sllm_error *error); /* *text is valid until the next call */
+SLLM_API sllm_status sllm_stream_finish(sllm_stream *stream, const char **text, size_t *length, sllm_error *error);
+SLLM_API void sllm_stream_free(sllm_stream *stream);
+
+/* The token's text as it stands in the vocabulary (borrowed); NULL for an id outside it. */
+SLLM_API const char *sllm_token_text(const sllm_model *model, int32_t id);
+/* The id of a token written so, or -1. */
+SLLM_API int32_t sllm_token_id(const sllm_model *model, const char *text);
+SLLM_API int32_t sllm_token_bos(const sllm_model *model);          /* -1: none */
+SLLM_API bool sllm_token_ends(const sllm_model *model, int32_t id); /* true for end-of-sequence and end-of-turn ids */
+
+/* ---------------------------------------------------------------- chat template */
+
+/* Renders the model's chat template. `messages_json`: an array in the OpenAI message form. `options_json` may be NULL;
+ * an object that may hold "tools", "documents" (arrays), "add_generation_prompt" (default true),
+ * "continue_final_message", "kwargs" (an object of template variables) and "now" ("YYYY-MM-DDTHH:MM:SS", default the
+ * local clock). A model without a template is SLLM_ERROR_NOT_FOUND; no other template is ever substituted. */
+SLLM_API sllm_status sllm_template_render(const sllm_model *model, const char *messages_json, const char *options_json,
+                                          char **text, size_t *length, sllm_error *error);
+
+/* The same for a template given as text; bos and eos become the variables bos_token and eos_token unless kwargs holds
+ * them. */
+SLLM_API sllm_status sllm_template_render_text(const char *source, size_t source_length, const char *messages_json,
+                                               const char *options_json, char **text, size_t *length,
+                                               sllm_error *error);
+
+/* ---------------------------------------------------------------- session */
+
+typedef struct sllm_session sllm_session;
+
+typedef struct sllm_session_params {
+    int n_ctx; /* positions to hold; 0: min(4096, n_ctx_train). More than n_ctx_train is an error */
+} sllm_session_params;
+
+SLLM_API sllm_status sllm_session_new(sllm_model *model, const sllm_session_params *params, sllm_session **session,
+                                      sllm_error *error);
+SLLM_API void sllm_session_free(sllm_session *session);
+
+/* Makes the session hold exactly ids [n], n >= 1: keeps the longest common prefix, drops what differs, computes the
+ * rest. *n_reused (may be NULL) is the number of positions not recomputed. SLLM_ERROR_CONTEXT when n > n_ctx, before
+ * anything changes. After another failure the session holds the prefix that was computed. Logits of the last position
+ * are then available. */
+SLLM_API sllm_status sllm_session_sync(sllm_session *session, const int32_t *ids, size_t n, size_t *n_reused,
+                                       sllm_error *error);
+/* Appends ids [n] to what the session holds. */
+SLLM_API sllm_status sllm_session_append(sllm_session *session, const int32_t *ids, size_t n, sllm_error *error);
+/* Keeps the first n positions. n > length is SLLM_ERROR_ARGUMENT. */
+SLLM_API sllm_status sllm_session_truncate(sllm_session *session, size_t n, sllm_error *error);
+SLLM_API size_t sllm_session_length(const sllm_session *session);
+SLLM_API size_t sllm_session_capacity(const sllm_session *session); /* n_ctx */
+SLLM_API const int32_t *sllm_session_ids(const sllm_session *session);
+/* Logits [n_vocab] of the last position, borrowed until the session changes; NULL when there are none. */
+SLLM_API const float *sllm_session_logits(const sllm_session *session);
+/* Logits of every position of ids [n], computed afresh into logits [n, n_vocab]; the session then holds ids. */
+SLLM_API sllm_status sllm_session_all_logits(sllm_session *session, const int32_t *ids, size_t n, float *logits,
+                                             sllm_error *error);
+
+/* ---------------------------------------------------------------- sampling */
+
+typedef struct sllm_logit_bias {
+    int32_t id;
+    float bias; /* added to the logit; -INFINITY forbids the token */
+} sllm_logit_bias;
+
+/* The chain, in order: logit bias, repetition / presence / frequency penalties, DRY, temperature 0 -> argmax, top_k,
+ * typical_p, top_p, min_p, temperature, draw. */
+typedef struct sllm_sampler_params {
+    float temperature;        /* >= 0; 0 is greedy. Default 0.7 */
+    int top_k;                /* >= 0; 0: off. Default 0 */
+    float top_p;              /* (0, 1]; 1: off. Default 0.9 */
+    float min_p;              /* [0, 1); 0: off */
+    float typical_p;          /* (0, 1]; 1: off (Meister et al. 2022, arXiv 2202.00666) */
+    float repetition_penalty; /* > 0; 1: off (Keskar et al. 2019, arXiv 1909.05858) */
+    float presence_penalty, frequency_penalty; /* [-2, 2] as in the OpenAI interface */
+    int penalty_last_n;       /* tokens looked back at; -1: all, 0: off. Default 64 */
+    float dry_multiplier;     /* >= 0; 0: off. "Don't repeat yourself": penalises multiplier * base^(match - allowed) */
+    float dry_base;           /* >= 1. Default 1.75 */
+    int dry_allowed_length;   /* >= 0. Default 2 */
+    int dry_last_n;           /* -1: the whole context. Default -1 */
+    uint64_t seed;            /* the same seed, prompt and parameters give the same tokens */
+    const sllm_logit_bias *bias;
+    size_t n_bias;
+} sllm_sampler_params;
+
+SLLM_API void sllm_sampler_params_init(sllm_sampler_params *params);
+/* SLLM_ERROR_ARGUMENT naming the first parameter that is out of range (NaN included). */
+SLLM_API sllm_status sllm_sampler_params_check(const sllm_sampler_params *params, int n_vocab, sllm_error *error);
+
+typedef struct sllm_sampler sllm_sampler;
+SLLM_API sllm_status sllm_sampler_new(const sllm_model *model, const sllm_sampler_params *params,
+                                      sllm_sampler **sampler, sllm_error *error);
+SLLM_API void sllm_sampler_free(sllm_sampler *sampler);
+/* Draws from logits [n_vocab]; history [n_history] are the tokens so far, prompt included (for the penalties).
+ * SLLM_ERROR_ARGUMENT when no token is left or the logits hold NaN. */
+SLLM_API sllm_status sllm_sampler_draw(sllm_sampler *sampler, const float *logits, const int32_t *history,
+                                       size_t n_history, int32_t *id, sllm_error *error);
+
+/* ---------------------------------------------------------------- generation */
+
+typedef enum sllm_finish {
+    SLLM_FINISH_STOP,   /* an end token, a stop string, or a complete choice */
+    SLLM_FINISH_LENGTH, /* max_new_tokens, or the context is full */
+    SLLM_FINISH_CANCELLED
+} sllm_finish;
+SLLM_API const char *sllm_finish_name(sllm_finish finish); /* "stop", "length", "cancelled" */
+
+typedef enum sllm_overflow {
+    SLLM_OVERFLOW_ERROR, /* a prompt that leaves no room for one token is SLLM_ERROR_CONTEXT; a full context ends the
+                            answer with SLLM_FINISH_LENGTH */
+    SLLM_OVERFLOW_TRUNCATE_START, /* drop the oldest prompt tokens (not the first n_keep) so that the prompt fits */
+    SLLM_OVERFLOW_SHIFT  /* as above, and when the context fills while generating, drop the older half and go on */
+} sllm_overflow;
+
+typedef enum sllm_reasoning { SLLM_REASONING_SHOW, SLLM_REASONING_HIDE } sllm_reasoning;
+
+typedef struct sllm_alternative {
+    int32_t id;
+    float logprob; /* natural logarithm, of the model's distribution before the sampler's chain */
+} sllm_alternative;
+
+/* One step of the stream. */
+typedef struct sllm_event {
+    const char *text;   /* whole characters, never part of a stop string; may be empty; valid during the callback */
+    size_t length;
+    bool reasoning;     /* the text lies between the model's reasoning marks */
+    int32_t id;         /* the token that caused the event, -1 for the final flush */
+    float logprob;      /* of id; 0 unless params.n_logprobs >= 0 */
+    const sllm_alternative *alternatives; /* [n_alternatives] most likely first */
+    size_t n_alternatives;
+} sllm_event;
+
+typedef struct sllm_generate_params {
+    sllm_sampler_params sampler;
+    int max_new_tokens;          /* >= 0. Default 200 */
+    const char *const *stop;     /* [n_stop] strings that end the answer and are not part of it */
+    size_t n_stop;
+    const char *const *choices;  /* [n_choices] the answer is exactly one of these; probabilities come with the result */
+    size_t n_choices;
+    int n_logprobs;              /* -1: none (default); 0: the token's own; k: the k most likely beside it. <= 100 */
+    bool ignore_end;             /* go on past end tokens */
+    sllm_reasoning reasoning;    /* HIDE: reasoning is generated, counted, and kept out of `text` and events */
+    sllm_overflow overflow;
+    int n_keep;                  /* for TRUNCATE_START and SHIFT: leading tokens to keep */
+    bool (*on_event)(void *user, const sllm_event *event); /* may be NULL; false ends with SLLM_FINISH_CANCELLED */
+    bool (*is_cancelled)(void *user); /* may be NULL; asked between forward passes, prompt chunks included */
+    void *user;
+} sllm_generate_params;
+
+SLLM_API void sllm_generate_params_init(sllm_generate_params *params);
+
+typedef struct sllm_generation {
+    char *text;          /* the answer, stop strings removed, NUL-terminated; reasoning excluded */
+    size_t text_length;
+    char *reasoning;     /* what lay between the reasoning marks, NULL when there was none */
+    int32_t *ids;        /* [completion_tokens] every token generated, end token excluded */
+    float *logprobs;     /* [completion_tokens] when n_logprobs >= 0, else NULL */
+    sllm_alternative *alternatives; /* [completion_tokens, n_logprobs] when n_logprobs > 0; id -1 fills */
+    double *choice_probabilities;   /* [n_choices] sum 1, else NULL */
+    int choice;          /* index of the choice made, -1 */
+    sllm_finish finish;
+    const char *stop;    /* the stop string that ended it (borrowed from params), NULL otherwise */
+    size_t prompt_tokens, completion_tokens, reused_tokens, dropped_tokens;
+    double time_to_first_token_s; /* from the call to the first token drawn */
+    double prompt_tokens_per_second, tokens_per_second; /* tokens_per_second: of the tokens after the first */
+} sllm_generation;
+
+/* Generates after the prompt ids [n]. The session reuses what it holds. A cancelled generation returns SLLM_OK with
+ * finish SLLM_FINISH_CANCELLED and what was made so far. The caller frees *out with sllm_generation_free. */
+SLLM_API sllm_status sllm_generate(sllm_session *session, const int32_t *ids, size_t n,
+                                   const sllm_generate_params *params, sllm_generation *out, sllm_error *error);
+SLLM_API void sllm_generation_free(sllm_generation *generation);
+
+/* Ids for fill-in-the-middle: the model's prefix / suffix / middle tokens around the two texts.
+ * SLLM_ERROR_UNSUPPORTED when the vocabulary has no such tokens. */
+SLLM_API sllm_status sllm_infill_tokens(const sllm_model *model, const char *prefix, size_t prefix_length,
+                                        const char *suffix, size_t suffix_length, sllm_tokens *tokens,
+                                        sllm_error *error);
+
+/* ---------------------------------------------------------------- tensor files (inspect, compare, logits) */
+
+/* A GGUF or safetensors file, a split or sharded set, or a checkpoint folder, seen as named tensors. */
+typedef struct sllm_tensor_file sllm_tensor_file;
+typedef struct sllm_tensor_info {
+    const char *name, *type;
+    int n_dims;
+    int64_t shape[8];   /* outermost first, as numpy prints it: [out, in] for a matrix */
+    uint64_t n_elements, bytes;
+} sllm_tensor_info;
+
+SLLM_API sllm_status sllm_tensor_file_open(const char *path, sllm_tensor_file **file, sllm_error *error);
+SLLM_API void sllm_tensor_file_close(sllm_tensor_file *file);
+SLLM_API size_t sllm_tensor_file_count(const sllm_tensor_file *file);
+SLLM_API sllm_status sllm_tensor_file_info(const sllm_tensor_file *file, size_t index, sllm_tensor_info *info,
+                                           sllm_error *error);
+/* The index of a tensor by name, or -1. */
+SLLM_API ptrdiff_t sllm_tensor_file_find(const sllm_tensor_file *file, const char *name);
+/* Elements [first, first + n) widened to float / read as integers. Float types only / integer types only. */
+SLLM_API sllm_status sllm_tensor_file_read_f32(const sllm_tensor_file *file, size_t index, uint64_t first, size_t n,
+                                               float *out, sllm_error *error);
+SLLM_API sllm_status sllm_tensor_file_read_i64(const sllm_tensor_file *file, size_t index, uint64_t first, size_t n,
+                                               int64_t *out, sllm_error *error);
+/* The file's metadata as a JSON object; long arrays are shortened to their length and first items. Caller frees. */
+SLLM_API sllm_status sllm_tensor_file_metadata(const sllm_tensor_file *file, char **json, sllm_error *error);
+
+/* Writes one f32 tensor as a safetensors file, row by row, so that it need not be held whole. Nothing appears under
+ * `path` before _finish succeeds. */
+typedef struct sllm_tensor_writer sllm_tensor_writer;
+SLLM_API sllm_status sllm_tensor_writer_new(const char *path, const char *name, const int64_t *shape, int n_dims,
+                                            sllm_tensor_writer **writer, sllm_error *error);
+SLLM_API sllm_status sllm_tensor_writer_write(sllm_tensor_writer *writer, const float *values, size_t n,
+                                              sllm_error *error);
+SLLM_API sllm_status sllm_tensor_writer_finish(sllm_tensor_writer *writer, sllm_error *error); /* frees the writer */
+SLLM_API void sllm_tensor_writer_abandon(sllm_tensor_writer *writer); /* removes what was written */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

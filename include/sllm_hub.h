@@ -1,0 +1,60 @@
+/* sllm_hub: the catalogue of models, the model cache, and downloads.
+ *
+ * No function reads the environment: the caller says where things are (sllm_hub_params). All strings are borrowed from
+ * the hub unless "the caller frees" is written. One hub belongs to one thread at a time.
+ */
+#ifndef SLLM_HUB_H
+#define SLLM_HUB_H
+
+#include "sllm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sllm_hub sllm_hub;
+
+typedef struct sllm_hub_params {
+    const char *cache_dir;      /* the model cache, e.g. ~/.cache/sllm/models; made on demand */
+    const char *catalogue_path; /* a catalogue file; NULL: the one built into the library */
+    const char *endpoint;       /* hub address; NULL: the catalogue's default */
+    const char *token_path;     /* file holding an access token; NULL: none. Its content is sent to `endpoint` only */
+    const char *python;         /* interpreter for `-m pip`; NULL: "python3" */
+    int stall_seconds;          /* a transfer slower than 1 byte/s for so long is retried; 0: 30 */
+    int retries;                /* attempts after the first, each resuming; -1: none, 0: 5 */
+    /* Called at most ten times a second and once at the end. total 0: unknown. false cancels. */
+    bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);
+    void *user;
+} sllm_hub_params;
+
+SLLM_API sllm_status sllm_hub_open(const sllm_hub_params *params, sllm_hub **hub, sllm_error *error);
+SLLM_API void sllm_hub_close(sllm_hub *hub);
+
+/* The catalogue as JSON: an array of entries (name, family, parameters, context, languages, licence with what it
+ * allows, tasks, benchmarks with source, sources). name NULL: all. Caller frees. */
+SLLM_API sllm_status sllm_hub_catalogue(sllm_hub *hub, const char *name, char **json, sllm_error *error);
+
+/* Turns MODEL (catalogue name, GGUF file, checkpoint folder, hf: name) into a path that sllm_model_load takes, without
+ * the network. SLLM_ERROR_NOT_FOUND says how to get it ("sllm pull NAME") or lists near names. Caller frees *path. */
+SLLM_API sllm_status sllm_hub_resolve(sllm_hub *hub, const char *model, char **path, sllm_error *error);
+
+/* Downloads MODEL (catalogue name, hf:owner/repo[/file.gguf]) into the cache unless it is there, verifies it, and
+ * gives its path as _resolve does. Interrupted transfers resume; nothing half-written has the final name. */
+SLLM_API sllm_status sllm_hub_pull(sllm_hub *hub, const char *model, char **path, sllm_error *error);
+
+/* What the cache holds, as a JSON array: name, path, bytes, files, source, verified (last time, or null), partial.
+ * Caller frees. */
+SLLM_API sllm_status sllm_hub_list(sllm_hub *hub, char **json, sllm_error *error);
+/* Removes a cached model, its partial files included. *bytes (may be NULL): what was freed. */
+SLLM_API sllm_status sllm_hub_remove(sllm_hub *hub, const char *model, uint64_t *bytes, sllm_error *error);
+/* Recomputes checksums against those recorded at download. model NULL: all. The report is a JSON array of {name, file,
+ * ok, expected, actual}; SLLM_ERROR_FORMAT when one differs (report still given). Caller frees. */
+SLLM_API sllm_status sllm_hub_verify(sllm_hub *hub, const char *model, char **json, sllm_error *error);
+
+/* Checks machine, libraries, cache and permissions: a JSON array of {check, ok, detail, advice}. Caller frees. */
+SLLM_API sllm_status sllm_hub_doctor(sllm_hub *hub, char **json, sllm_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,31 @@
+/* Files: read-only mappings, whole reads, and writes that appear only when complete. */
+#ifndef SL_BASE_FILE_H
+#define SL_BASE_FILE_H
+
+#include "base/buffer.h"
+#include "sllm.h"
+
+#include <stdio.h>
+
+typedef struct sl_mapping {
+    const unsigned char *data;
+    size_t size;
+} sl_mapping;
+
+sllm_status sl_mapping_open(const char *path, sl_mapping *mapping, sllm_error *error); /* regular files only */
+void sl_mapping_close(sl_mapping *mapping);
+
+/* Reads a whole regular file of at most `limit` bytes into *buffer (appended). */
+sllm_status sl_file_read(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error);
+/* The same, gunzipped when the content starts with the gzip magic; `limit` bounds the unpacked size. */
+sllm_status sl_file_read_gz(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error);
+
+/* Writes path through a temporary file beside it: fsync, then rename. A failure (disk full) leaves the old file. */
+sllm_status sl_file_write(const char *path, const void *data, size_t size, sllm_error *error);
+
+bool sl_path_is_directory(const char *path);
+bool sl_path_is_file(const char *path);
+/* directory + "/" + name into the caller's buffer; false when it does not fit. */
+bool sl_path_join(char *out, size_t size, const char *directory, const char *name);
+
+#endif

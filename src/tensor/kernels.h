@@ -1,0 +1,16 @@
+/* The table of kernels, one file per instruction set: kernels_scalar.c, kernels_avx2.c, kernels_avx512.c,
+ * kernels_neon.c, each compiled with its own flags. ops.c calls through the table chosen by sl_kernels(). */
+#ifndef SL_TENSOR_KERNELS_H
+#define SL_TENSOR_KERNELS_H
+
+#include "sllm.h"
+#include "tensor/ops.h"
+
+typedef struct sl_kernels sl_kernels; /* defined in kernels_table.h for tensor/ only */
+
+/* The best table this processor runs, chosen at the first call; a forced choice comes before that. */
+const sl_kernels *sl_kernels_get(void);
+const char *sl_kernels_name(void);
+sllm_status sl_kernels_choose(const char *name, sllm_error *error);
+
+#endif
