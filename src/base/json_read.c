@@ -219,7 +219,7 @@ static bool mend_surrogates(const char *text, size_t length, char **copy) {
             }
             memcpy(*copy + (at - text) + 2, "fffd", 4);
         }
-        at += paired ? 12 : unit >= 0 ? 6 : 2;
+        at += paired ? 12 : unit >= 0 ? 6 : at + 1 < end ? 2 : 1;
     }
     return true;
 }
