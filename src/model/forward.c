@@ -351,7 +351,7 @@ sllm_status sl_forward(const sl_model *model, sl_work *work, sl_kv *kv, const in
     int64_t regime = sl_rope_regime(c, total);
     if (regime != kv->regime) kv->length = 0; /* keys of another regime are of no use */
     kv->regime = regime;
-    memcpy(kv->ids + before, ids, (size_t)n * sizeof *ids);
+    memmove(kv->ids + before, ids, (size_t)n * sizeof *ids); /* the caller may hand over sl_kv_ids itself */
     sl_run run = {.model = model, .config = c, .weights = model->weights, .work = work, .kv = kv,
                   .arithmetic = model->exact ? SL_EXACT : SL_FAST};
     while (kv->length < total) {
