@@ -99,7 +99,7 @@ static void one_folder(golden *g, const char *path, const char *name) {
         return;
     if (sl_safetensors_open(file, &expected, &error)) {
         golden_fail(g, name, "%s", error.message);
-    } else if (!engine_open(&e, path, true, 64, &error)) {
+    } else if (!engine_open(&e, path, true, 256, &error)) {
         bool encoder = error.status == SLLM_ERROR_UNSUPPORTED && strstr(error.message, "encoder");
         (encoder ? golden_skip : golden_fail)(g, name, "%s", error.message);
     } else {

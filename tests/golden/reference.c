@@ -8,10 +8,13 @@
 
 bool engine_open(engine *e, const char *path, bool exact, int n_ctx, sllm_error *error) {
     sllm_model_params params = {.exact = exact};
-    *e = (engine){.n_ctx = n_ctx};
-    if (!sl_model_load(path, &params, &e->model, error) && !sl_work_new(e->model, n_ctx, &e->work, error) &&
-        !sl_kv_new(e->model, n_ctx, &e->kv, error))
-        return true;
+    *e = (engine){0};
+    if (!sl_model_load(path, &params, &e->model, error)) {
+        int limit = e->model->config.n_ctx_train;
+        e->n_ctx = n_ctx < limit ? n_ctx : limit;
+        if (!sl_work_new(e->model, e->n_ctx, &e->work, error) && !sl_kv_new(e->model, e->n_ctx, &e->kv, error))
+            return true;
+    }
     engine_close(e);
     return false;
 }

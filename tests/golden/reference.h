@@ -14,7 +14,7 @@ typedef struct engine {
     int n_ctx;
 } engine;
 
-/* n_ctx positions; false after reporting nothing, with *error filled. */
+/* n_ctx positions, or as many as the model has; false, with *error filled, when it cannot be opened. */
 bool engine_open(engine *e, const char *path, bool exact, int n_ctx, sllm_error *error);
 void engine_close(engine *e);
 
