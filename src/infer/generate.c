@@ -149,7 +149,7 @@ static sllm_status start(run *r, sllm_error *error) {
     }
     status = sl_session_sync(r->session, r->history.data, r->n_prompt, r->cancel, &reused, error);
     if (!r->choices) out->reused_tokens = reused;
-    r->prompt_done = sl_clock();
+    if (!status) r->prompt_done = sl_clock();
     return status;
 }
 
@@ -242,20 +242,22 @@ static sllm_status draw_all(run *r, sllm_error *error) {
     sllm_status status = SLLM_OK;
     bool full = false;
     out->finish = SLLM_FINISH_LENGTH;
+    fill_mask(r);
     while (!full && out->completion_tokens < (size_t)r->params->max_new_tokens) {
         const float *logits = sl_session_logits(r->session);
         int32_t id;
-        fill_mask(r);
         status = sl_sampler_draw(r->sampler, logits, r->constraint ? r->mask : NULL, r->history.data, r->history.length, &id,
                                  error);
         if (status) return status;
         r->last = sl_clock();
         if (out->completion_tokens == 0) r->first = r->last;
-        if (is_end(r->model, id) && !r->params->ignore_end && !r->choices) {
+        /* A constraint lets an end token come only where its text is complete, and then it is the end. */
+        if (is_end(r->model, id) && (r->constraint || !r->params->ignore_end)) {
             out->finish = SLLM_FINISH_STOP;
             return SLLM_OK;
         }
-        if (r->constraint) r->constraint->ops->accept(r->constraint, id);
+        if (r->constraint && !r->constraint->ops->accept(r->constraint, id))
+            return sl_fail(error, SLLM_ERROR_ARGUMENT, "the constraint refused token %d, which its mask allowed", id);
         status = record(r, id, logits, error);
         if (status) return status;
         if (r->answer.stopped >= 0 || !fill_mask(r)) {
@@ -277,7 +279,7 @@ static void fill_timing(const run *r) {
     sllm_generation *out = r->out;
     double computed = (double)(r->n_prompt - out->reused_tokens);
     double prompt_s = r->prompt_done - r->start, answer_s = r->last - r->first;
-    if (out->completion_tokens > 0 || r->first > 0) out->time_to_first_token_s = r->first - r->start;
+    if (r->first > 0) out->time_to_first_token_s = r->first - r->start;
     if (r->prompt_done > 0 && prompt_s > 0) out->prompt_tokens_per_second = computed / prompt_s;
     if (out->completion_tokens > 1 && answer_s > 0)
         out->tokens_per_second = (double)(out->completion_tokens - 1) / answer_s;
