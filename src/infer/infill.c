@@ -10,7 +10,7 @@ typedef struct infill_tokens {
 } infill_tokens;
 
 /* How vocabularies write the three where no metadata names them: StarCoder and Granite, SantaCoder, Qwen2.5-Coder and
- * CodeGemma, Code Llama (whose tokens begin with SentencePiece's blank), DeepSeek-Coder, Codestral. */
+ * CodeGemma, Code Llama (whose tokens begin with SentencePiece's blank), DeepSeek-Coder. */
 static const char *const spellings[][3] = {
     {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},
     {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},
@@ -18,7 +18,6 @@ static const char *const spellings[][3] = {
     {"\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"},
     {"<PRE>", "<SUF>", "<MID>"},
     {"<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"},
-    {"[PREFIX]", "[SUFFIX]", "[MIDDLE]"},
 };
 
 static bool find_tokens(const sl_tokenizer *tokenizer, infill_tokens *out) {
