@@ -1,0 +1,105 @@
+/* From the MODEL of a command line to a loaded model. */
+#include "cli/cli.h"
+
+#include "base/clock.h"
+
+#include <stddef.h>
+#include <string.h>
+
+const cli_option cli_model_options[] = {
+    {"ctx", 'c', CLI_INT, "N", "0", 0, 1 << 24, .offset = offsetof(cli_model_values, ctx),
+     .help = "Positions of the context; 0: the model's own, at most 4096"},
+    {"threads", 'j', CLI_INT, "N", "0", 0, 512, .offset = offsetof(cli_model_values, threads),
+     .help = "Threads of one forward pass; 0: all that the process may use"},
+    {"exact", 0, CLI_FLAG, .offset = offsetof(cli_model_values, exact),
+     .help = "Compute with 32-bit activations and sums instead of activations rounded to 8 bits"},
+    {"pull", 0, CLI_FLAG, .offset = offsetof(cli_model_values, pull),
+     .help = "Download MODEL first when it is a name that is not in the cache"},
+    {0},
+};
+
+/* ---------------------------------------------------------------- progress of a download */
+
+/* Lives in static storage because sllm_hub_params borrows it for as long as the hub is open. */
+static struct progress {
+    char what[256];
+    double began, printed;
+    uint64_t began_at;
+    bool terminal;
+} progress;
+
+static void print_transfer(const char *what, uint64_t done, uint64_t total, double seconds) {
+    char have[32], all[32], rate[32];
+    double per_second = seconds > 0 ? (double)(done - progress.began_at) / seconds : 0;
+    cli_format_bytes(done, have);
+    cli_format_bytes(total, all);
+    cli_format_bytes((uint64_t)per_second, rate);
+    fprintf(stderr, progress.terminal ? "\r\x1b[K%s: %s" : "%s: %s", what, have);
+    if (total) fprintf(stderr, " of %s (%.0f %%)", all, 100.0 * (double)done / (double)total);
+    if (per_second > 0) fprintf(stderr, ", %s/s", rate);
+    if (per_second > 0 && total > done) {
+        unsigned left = (unsigned)((double)(total - done) / per_second + 0.5);
+        fprintf(stderr, ", %u:%02u left", left / 60, left % 60);
+    }
+    if (!progress.terminal || (total && done >= total)) putc('\n', stderr);
+    fflush(stderr);
+}
+
+static bool on_transfer(void *user, const char *what, uint64_t done, uint64_t total) {
+    (void)user;
+    double now = sl_clock(), interval = progress.terminal ? 0.1 : 10; /* a log gets a line now and then */
+    bool is_new = strncmp(progress.what, what, sizeof progress.what - 1) != 0, is_last = total && done >= total;
+    if (is_new) {
+        snprintf(progress.what, sizeof progress.what, "%s", what);
+        progress.began = now, progress.began_at = done, progress.printed = 0;
+    }
+    if (is_new || is_last || now - progress.printed >= interval) {
+        print_transfer(what, done, total, now - progress.began);
+        progress.printed = now;
+    }
+    return !cli_interrupted();
+}
+
+int cli_hub_params(cli_app *app, sllm_hub_params *params) {
+    *params = (sllm_hub_params){.cache_dir = app->models_dir, .on_progress = on_transfer};
+    progress.terminal = app->stderr_is_terminal;
+    if (app->models_dir) return CLI_OK;
+    return cli_failure(app, "no place for the model cache: set HOME or XDG_CACHE_HOME to an absolute path");
+}
+
+/* ---------------------------------------------------------------- MODEL */
+
+int cli_resolve(cli_app *app, const char *name, bool pull, char **path) {
+    sllm_hub_params params;
+    sllm_hub *hub = NULL;
+    sllm_error error = {0};
+    *path = NULL;
+    int status = cli_hub_params(app, &params);
+    if (status) return status;
+    sllm_status failed = sllm_hub_open(&params, &hub, &error);
+    if (!failed) failed = sllm_hub_resolve(hub, name, path, &error);
+    if (failed == SLLM_ERROR_NOT_FOUND && hub && pull) failed = sllm_hub_pull(hub, name, path, &error);
+    sllm_hub_close(hub);
+    return failed ? cli_error(app, &error) : CLI_OK;
+}
+
+static bool on_load(void *user, double fraction) {
+    (void)user, (void)fraction;
+    return !cli_interrupted();
+}
+
+int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model) {
+    char *path = NULL;
+    sllm_error error = {0};
+    sllm_model_params params;
+    int status = cli_resolve(app, name, values && values->pull, &path);
+    *model = NULL;
+    if (status) return status;
+    sllm_model_params_init(&params);
+    params.vocab_only = vocab_only;
+    params.on_progress = on_load;
+    if (values) params.n_threads = values->threads, params.exact = values->exact;
+    if (sllm_model_load(path, &params, model, &error)) status = cli_error(app, &error);
+    sllm_free(path);
+    return status;
+}
