@@ -34,9 +34,12 @@ sllm_status sl_decoder_follow(sl_decoder *decoder, const sl_tokenizer *tokenizer
     while (first > 0 && n - first < LOOK_BACK && before[first - 1] < sl_tokenizer_size(tokenizer) &&
            !sl_tokenizer_is_special(tokenizer, before[first - 1]))
         first--;
+    if (first == n) return SLLM_OK;
     sl_buffer shown = {0};
     sllm_status status = SLLM_OK;
     for (size_t i = first; i < n && !status; i++) status = sl_decoder_push(decoder, before[i], &shown, error);
+    /* What it holds back, a byte token at the end, belongs to the tokens before: out with it. The decoder can go on. */
+    if (!status) status = sl_decoder_finish(decoder, &shown, error);
     sl_buffer_free(&shown);
     return status;
 }
