@@ -30,7 +30,8 @@ typedef struct sl_json {
 } sl_json;
 
 /* Parses text [length]; nesting deeper than 512 is an error. `what` names the source in messages, which give line and
- * column. Invalid UTF-8 in strings is an error. */
+ * column. Invalid UTF-8 in strings is an error; half a surrogate
+ * pair written as \uXXXX becomes U+FFFD. */
 sllm_status sl_json_parse(sl_arena *arena, const char *text, size_t length, const char *what, const sl_json **root,
                           sllm_error *error);
 

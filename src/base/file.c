@@ -1,0 +1,159 @@
+#include "base/file.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+/* Opens a regular file for reading; a FIFO or device could block or never end. */
+static sllm_status open_regular(const char *path, int *descriptor, size_t *size, sllm_error *error) {
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return sl_fail_errno(error, "open", path);
+    if (fstat(fd, &status) < 0) {
+        sllm_status failed = sl_fail_errno(error, "stat", path);
+        close(fd);
+        return failed;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        close(fd);
+        return sl_fail(error, SLLM_ERROR_IO, "%s: not a regular file%s", path,
+                       S_ISDIR(status.st_mode) ? " but a folder" : "");
+    }
+    *descriptor = fd;
+    *size = (size_t)status.st_size;
+    return SLLM_OK;
+}
+
+sllm_status sl_mapping_open(const char *path, sl_mapping *mapping, sllm_error *error) {
+    int fd;
+    size_t size;
+    *mapping = (sl_mapping){0};
+    sllm_status status = open_regular(path, &fd, &size, error);
+    if (status) return status;
+    if (!size) {
+        close(fd);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the file is empty", path);
+    }
+    void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED) status = sl_fail_errno(error, "map", path);
+    else *mapping = (sl_mapping){data, size};
+    close(fd);
+    return status;
+}
+
+void sl_mapping_close(sl_mapping *mapping) {
+    if (mapping->data) munmap((void *)(uintptr_t)mapping->data, mapping->size);
+    *mapping = (sl_mapping){0};
+}
+
+sllm_status sl_file_read(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error) {
+    int fd;
+    size_t size;
+    sllm_status status = open_regular(path, &fd, &size, error);
+    if (status) return status;
+    if (size > limit)
+        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: %zu bytes, but at most %zu are expected here", path, size, limit);
+    else if (!sl_buffer_reserve(buffer, size))
+        status = sl_fail_memory(error, path, size);
+    while (!status && size) {
+        ssize_t n = read(fd, buffer->data + buffer->length, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) status = sl_fail_errno(error, "read", path);
+        if (n <= 0) break; /* shrunk meanwhile: what is there counts */
+        buffer->length += (size_t)n;
+        size -= (size_t)n;
+    }
+    if (!status) buffer->data[buffer->length] = 0;
+    close(fd);
+    return status;
+}
+
+static sllm_status gunzip(const char *path, const sl_buffer *packed, size_t limit, sl_buffer *out, sllm_error *error) {
+    z_stream stream = {.next_in = (Bytef *)packed->data, .avail_in = (uInt)packed->length};
+    if (inflateInit2(&stream, 15 + 16) != Z_OK) return sl_fail_memory(error, path, 0);
+    sllm_status status = SLLM_OK;
+    size_t start = out->length;
+    for (int code = Z_OK; !status && code != Z_STREAM_END;) {
+        size_t step = 1 << 18;
+        if (out->length - start > limit) {
+            status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: unpacks to more than %zu bytes", path, limit);
+        } else if (!sl_buffer_reserve(out, step)) {
+            status = sl_fail_memory(error, path, step);
+        } else {
+            stream.next_out = (Bytef *)out->data + out->length;
+            stream.avail_out = (uInt)step;
+            code = inflate(&stream, Z_NO_FLUSH);
+            out->length += step - stream.avail_out;
+            out->data[out->length] = 0;
+            if (code == Z_BUF_ERROR || (code == Z_OK && !stream.avail_in && stream.avail_out))
+                status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: the gzip data end too early", path);
+            else if (code != Z_OK && code != Z_STREAM_END)
+                status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: damaged gzip data", path);
+        }
+    }
+    inflateEnd(&stream);
+    return status;
+}
+
+sllm_status sl_file_read_gz(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error) {
+    sl_buffer packed = {0};
+    if (limit > UINT32_MAX) limit = UINT32_MAX; /* zlib counts input in 32 bits */
+    sllm_status status = sl_file_read(path, limit, &packed, error);
+    if (!status && packed.length >= 2 && !memcmp(packed.data, "\x1f\x8b", 2))
+        status = gunzip(path, &packed, limit, buffer, error);
+    else if (!status && !sl_buffer_append(buffer, packed.data, packed.length))
+        status = sl_fail_memory(error, path, packed.length);
+    sl_buffer_free(&packed);
+    return status;
+}
+
+static sllm_status write_all(int fd, const char *data, size_t size, const char *path, sllm_error *error) {
+    while (size) {
+        ssize_t n = write(fd, data, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return sl_fail_errno(error, "write", path);
+        data += n;
+        size -= (size_t)n;
+    }
+    return fsync(fd) < 0 ? sl_fail_errno(error, "write", path) : SLLM_OK;
+}
+
+sllm_status sl_file_write(const char *path, const void *data, size_t size, sllm_error *error) {
+    char temporary[4096];
+    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%.200s...: the path is too long", path);
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0) return sl_fail_errno(error, "write", path);
+    sllm_status status = write_all(fd, data, size, path, error);
+    mode_t mask = umask(0); /* mkostemp makes 0600; a user expects what open would have given */
+    umask(mask);
+    if (!status && fchmod(fd, 0666 & ~mask) < 0) status = sl_fail_errno(error, "write", path);
+    if (close(fd) < 0 && !status) status = sl_fail_errno(error, "write", path);
+    if (!status && rename(temporary, path) < 0) status = sl_fail_errno(error, "write", path);
+    if (status) unlink(temporary);
+    return status;
+}
+
+bool sl_path_is_directory(const char *path) {
+    struct stat status;
+    return !stat(path, &status) && S_ISDIR(status.st_mode);
+}
+
+bool sl_path_is_file(const char *path) {
+    struct stat status;
+    return !stat(path, &status) && S_ISREG(status.st_mode);
+}
+
+bool sl_path_join(char *out, size_t size, const char *directory, const char *name) {
+    size_t length = strlen(directory);
+    const char *slash = length && directory[length - 1] == '/' ? "" : "/";
+    int n = snprintf(out, size, "%s%s%s", directory, slash, name);
+    return n >= 0 && (size_t)n < size;
+}

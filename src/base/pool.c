@@ -1,0 +1,184 @@
+#include "base/pool.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* A job is published by a new generation in `state`, together with the bit that says it is open. Workers that are awake
+ * enter it (count themselves into `state`), take chunks from `next` until none is left, and leave. The caller takes
+ * chunks too, closes the job, and waits only for those who entered: a worker that lost its core before it could enter
+ * is not waited for, so a busy machine slows a job by the share that is stolen and never to a crawl. Waits spin for
+ * SPINS polls (a few microseconds: the time between two operators of a forward pass), then sleep on a futex. */
+enum { SPINS = 4000 };
+
+/* state: generation << 11 | open << 10 | workers inside. */
+enum { INSIDE = (1 << 10) - 1, OPEN = 1 << 10, GENERATION = 1 << 11 };
+
+struct sl_pool {
+    pthread_mutex_t owner; /* held while a caller's job runs */
+    void (*work)(void *user, int64_t chunk, int thread);
+    void *user;
+    int64_t n_chunks;
+    _Alignas(64) _Atomic int64_t next;
+    _Alignas(64) _Atomic uint32_t state;
+    _Alignas(64) _Atomic uint32_t left; /* raised when the last worker leaves a closed job: the caller sleeps on it */
+    _Alignas(64) _Atomic uint32_t sleepers;
+    atomic_bool stop;
+    int n_threads;
+    struct worker {
+        sl_pool *pool;
+        pthread_t thread;
+        int index;
+    } workers[];
+};
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t value) {
+    syscall(SYS_futex, (uint32_t *)word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void futex_wake(_Atomic uint32_t *word, int count) {
+    syscall(SYS_futex, (uint32_t *)word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+static void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void take_chunks(sl_pool *pool, int thread) {
+    for (;;) {
+        int64_t chunk = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
+        if (chunk >= pool->n_chunks) return;
+        pool->work(pool->user, chunk, thread);
+    }
+}
+
+static bool has_news(const sl_pool *pool, uint32_t state, uint32_t seen) {
+    return ((state & OPEN) && state / GENERATION != seen) ||
+           atomic_load_explicit(&pool->stop, memory_order_acquire);
+}
+
+/* Waits for an open job other than generation `seen`, or the end. */
+static void wait_for_job(sl_pool *pool, uint32_t seen) {
+    for (int i = 0; i < SPINS; i++) {
+        if (has_news(pool, atomic_load_explicit(&pool->state, memory_order_acquire), seen)) return;
+        relax();
+    }
+    atomic_fetch_add(&pool->sleepers, 1);
+    for (uint32_t state; !has_news(pool, state = atomic_load(&pool->state), seen);) futex_wait(&pool->state, state);
+    atomic_fetch_sub(&pool->sleepers, 1);
+}
+
+/* Counts this worker into the open job, if there still is one. */
+static bool enter(sl_pool *pool, uint32_t *seen) {
+    uint32_t state = atomic_load(&pool->state);
+    do {
+        if (!(state & OPEN) || state / GENERATION == *seen) return false;
+    } while (!atomic_compare_exchange_weak(&pool->state, &state, state + 1));
+    *seen = state / GENERATION;
+    return true;
+}
+
+static void leave(sl_pool *pool) {
+    uint32_t state = atomic_fetch_sub(&pool->state, 1);
+    if ((state & INSIDE) == 1 && !(state & OPEN)) {
+        atomic_fetch_add(&pool->left, 1);
+        futex_wake(&pool->left, 1);
+    }
+}
+
+static void *worker_main(void *argument) {
+    struct worker *worker = argument;
+    sl_pool *pool = worker->pool;
+    uint32_t seen = 0;
+    for (;;) {
+        wait_for_job(pool, seen);
+        if (atomic_load_explicit(&pool->stop, memory_order_acquire)) return NULL;
+        if (!enter(pool, &seen)) continue;
+        take_chunks(pool, worker->index);
+        leave(pool);
+    }
+}
+
+static void stop_workers(sl_pool *pool, int started) {
+    atomic_store(&pool->stop, true);
+    atomic_fetch_add(&pool->state, GENERATION); /* so that a worker about to sleep on the old state does not */
+    futex_wake(&pool->state, INT_MAX);
+    for (int i = 1; i < started; i++) pthread_join(pool->workers[i].thread, NULL);
+}
+
+sllm_status sl_pool_new(int n_threads, sl_pool **out, sllm_error *error) {
+    *out = NULL;
+    if (n_threads < 1 || n_threads > 512)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%d threads: 1 to 512 are possible", n_threads);
+    size_t bytes = sizeof(sl_pool) + (size_t)n_threads * sizeof(struct worker);
+    sl_pool *pool = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!pool) return sl_fail_memory(error, "thread pool", bytes);
+    memset(pool, 0, bytes);
+    pool->n_threads = n_threads;
+    pthread_mutex_init(&pool->owner, NULL);
+    for (int i = 1; i < n_threads; i++) {
+        pool->workers[i] = (struct worker){.pool = pool, .index = i};
+        int failed = pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]);
+        if (failed) {
+            stop_workers(pool, i);
+            pthread_mutex_destroy(&pool->owner);
+            free(pool);
+            return sl_fail(error, SLLM_ERROR_MEMORY, "cannot start thread %d of %d: %s", i + 1, n_threads,
+                           strerror(failed));
+        }
+    }
+    *out = pool;
+    return SLLM_OK;
+}
+
+void sl_pool_free(sl_pool *pool) {
+    if (!pool) return;
+    stop_workers(pool, pool->n_threads);
+    pthread_mutex_destroy(&pool->owner);
+    free(pool);
+}
+
+int sl_pool_threads(const sl_pool *pool) { return pool->n_threads; }
+
+static bool is_empty(sl_pool *pool) { return !(atomic_load(&pool->state) & INSIDE); }
+
+static void wait_for_workers(sl_pool *pool) {
+    for (int i = 0; i < SPINS; i++) {
+        if (is_empty(pool)) return;
+        relax();
+    }
+    for (;;) {
+        uint32_t left = atomic_load(&pool->left);
+        if (is_empty(pool)) return;
+        futex_wait(&pool->left, left);
+    }
+}
+
+void sl_pool_run(sl_pool *pool, int64_t n_chunks, void (*work)(void *user, int64_t chunk, int thread), void *user) {
+    if (n_chunks <= 1 || pool->n_threads == 1 || pthread_mutex_trylock(&pool->owner)) {
+        for (int64_t chunk = 0; chunk < n_chunks; chunk++) work(user, chunk, 0);
+        return;
+    }
+    pool->work = work;
+    pool->user = user;
+    pool->n_chunks = n_chunks;
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    atomic_fetch_add(&pool->state, GENERATION | OPEN); /* closed and empty before, so this opens the next generation */
+    if (atomic_load(&pool->sleepers)) futex_wake(&pool->state, INT_MAX);
+    take_chunks(pool, 0);
+    atomic_fetch_sub(&pool->state, OPEN);
+    wait_for_workers(pool);
+    pthread_mutex_unlock(&pool->owner);
+}
