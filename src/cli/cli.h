@@ -98,6 +98,9 @@ struct cli_app {
  * that are not options are collected in arguments [argc], their number in *n_arguments; "--" ends the options.
  * CLI_OK, or CLI_USAGE after printing the one line that says what is wrong. *help: --help or -h was there. */
 int cli_parse(cli_app *app, int argc, char **argv, void *values, char **arguments, int *n_arguments, bool *help);
+/* Sets one option of the running command by name, as `--name text` would; flags take on or off. `text` is borrowed by
+ * values of kind CLI_TEXT and CLI_TEXTS. CLI_OK, or CLI_USAGE after printing what is wrong. */
+int cli_option_set(const cli_app *app, const char *name, const char *text, void *values);
 /* Frees what cli_parse allocated inside values. */
 void cli_values_free(const cli_command *command, void *values);
 /* The range an option takes in words, "" when there is none: "from 0 to 1", "above 0". */
@@ -165,5 +168,10 @@ int cli_load(cli_app *app, const char *name, const cli_model_values *values, boo
 
 /* Reads a whole file ("-": standard input) of at most 256 MiB into *buffer. CLI_OK or CLI_FAILURE with its line. */
 int cli_read_file(cli_app *app, const char *path, sl_buffer *buffer);
+/* The next line of `in` without its newline into *line (emptied first). 1: a line, 0: the end, -1: failed, its line
+ * printed. A line longer than 64 MiB is a failure. */
+int cli_read_line(cli_app *app, FILE *in, const char *what, sl_buffer *line);
+/* CLI_OK when text is UTF-8; otherwise CLI_FAILURE after saying at which byte of `what` it is not. */
+int cli_check_utf8(cli_app *app, const char *what, const char *text, size_t length);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 const cli_command *const cli_commands[] = {
+    &cli_command_run,
     &cli_command_help,
     NULL,
 };

@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 
+extern const cli_command cli_command_run;        /* run.c */
 extern const cli_command cli_command_help;       /* help.c */
 
 #endif

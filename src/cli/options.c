@@ -179,6 +179,20 @@ void cli_values_free(const cli_command *command, void *values) {
         }
 }
 
+int cli_option_set(const cli_app *app, const char *name, const char *text, void *values) {
+    size_t offset = 0;
+    const cli_option *option = find_option(app->command, name, strlen(name), 0, &offset);
+    if (!option) return unknown_option(app, name, strlen(name));
+    if (option->kind == CLI_FLAG) {
+        bool on = !strcmp(text, "on") || !strcmp(text, "true");
+        if (!on && strcmp(text, "off") != 0 && strcmp(text, "false") != 0)
+            return cli_usage(app, "--%s %s: must be on or off", name, text);
+        *(bool *)((char *)values + offset) = on;
+        return CLI_OK;
+    }
+    return set_value(app, option, text, (char *)values + offset);
+}
+
 /* ---------------------------------------------------------------- parsing */
 
 /* One option at argv[*i]; moves *i past the value it takes. */
