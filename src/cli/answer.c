@@ -208,6 +208,8 @@ int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, 
     if (ask->in_reasoning && app->colour) cli_printf(app, "\x1b[22m");
     bool line_is_open = ask->last_byte ? ask->last_byte != '\n' : !failed;
     if (!ask->silent && line_is_open) cli_write(app, "\n", 1);
+    if (failed == SLLM_ERROR_CONTEXT && ask->context_hint)
+        return cli_failure(app, "%s; %s", error.message, ask->context_hint);
     if (failed) return cli_error(app, &error);
     if (cli_interrupted()) return CLI_INTERRUPTED;
     return app->output_errno ? CLI_FAILURE : CLI_OK;
@@ -261,12 +263,13 @@ int cli_render_chat(cli_app *app, const sllm_model *model, const char *messages,
     size_t length = 0;
     sllm_model_get_info(model, &info);
     if (!info.has_template)
-        return cli_failure(app, "%s has no chat template (a base model?); `sllm run --raw` continues a text as it stands",
-                           info.path);
+        return cli_failure(
+            app, "%s has no chat template (a base model?); `sllm run --raw` continues a text as it stands", info.path);
     int status = write_template_options(app, values, &options);
     if (!status && options.failed) status = cli_failure(app, "out of memory");
     if (!status && sllm_template_render(model, messages, options.data, &text, &length, &error)) {
-        if (error.raised) status = cli_failure(app, "the model's chat template refuses the messages: %s", error.message);
+        if (error.raised)
+            status = cli_failure(app, "the model's chat template refuses the messages: %s", error.message);
         else status = cli_error(app, &error);
     }
     /* the template writes its own beginning-of-sequence token, so none is added */

@@ -31,6 +31,7 @@ typedef struct cli_ask {
     sllm_generate_params params;
     sllm_logit_bias *bias;
     bool silent;       /* nothing is written while generating (--json) */
+    const char *context_hint; /* what to do when the tokens do not fit the context; may be NULL */
     bool in_reasoning; /* the terminal is dimmed */
     char last_byte;    /* of what was written; 0: nothing yet */
 } cli_ask;

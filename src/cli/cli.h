@@ -1,7 +1,7 @@
 /* The command line: what every subcommand shares.
  *
- * Two tables drive it. A command is one row of `cli_commands` (commands.c); an option is one row of a `cli_option` table
- * beside the command that reads it. From these rows come the parser, validation, `--help`, the man page and
+ * Two tables drive it. A command is one row of `cli_commands` (commands.c); an option is one row of a `cli_option`
+ * table beside the command that reads it. From these rows come the parser, validation, `--help`, the man page and
  * docs/cli.md, so none of them can disagree with another.
  *
  * A command owns a struct of values. Its option groups say at which offset their fields lie, so that a group (sampling,
@@ -101,7 +101,10 @@ int cli_parse(cli_app *app, int argc, char **argv, void *values, char **argument
 /* Sets one option of the running command by name, as `--name text` would; flags take on or off. `text` is borrowed by
  * values of kind CLI_TEXT and CLI_TEXTS. CLI_OK, or CLI_USAGE after printing what is wrong. */
 int cli_option_set(const cli_app *app, const char *name, const char *text, void *values);
-/* Frees what cli_parse allocated inside values. */
+/* Copies values into `to` (values_size bytes) with lists of its own, so that cli_option_set may change the copy.
+ * False: out of memory; `to` may then be given to cli_values_free all the same. */
+bool cli_values_copy(const cli_command *command, const void *values, void *to);
+/* Frees what cli_parse or cli_values_copy allocated inside values. */
 void cli_values_free(const cli_command *command, void *values);
 /* The range an option takes in words, "" when there is none: "from 0 to 1", "above 0". */
 void cli_option_range(const cli_option *option, char *out, size_t size);
@@ -163,6 +166,13 @@ int cli_hub_params(cli_app *app, sllm_hub_params *params);
 int cli_resolve(cli_app *app, const char *name, bool pull, char **path);
 /* Resolves and loads. values NULL (vocabulary only) or the command's. */
 int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model);
+
+/* A tensor file by path; a name that is no path is resolved as a MODEL. */
+int cli_open_tensors(cli_app *app, const char *name, sllm_tensor_file **file);
+/* "[49152, 576]" */
+void cli_format_shape(const sllm_tensor_info *info, char out[160]);
+/* Whether read_f32 (true) or read_i64 (false) reads this type. */
+bool cli_is_float_type(const char *type);
 
 /* ---------------------------------------------------------------- input (input.c) */
 

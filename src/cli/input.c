@@ -36,6 +36,7 @@ int cli_read_file(cli_app *app, const char *path, sl_buffer *buffer) {
 
 int cli_read_line(cli_app *app, FILE *in, const char *what, sl_buffer *line) {
     line->length = 0;
+    errno = 0;
     for (int c; (c = getc_unlocked(in)) != EOF;) {
         if (c == '\n') return sl_buffer_append(line, "", 0) ? 1 : (cli_failure(app, "out of memory"), -1);
         if (line->length >= LINE_LIMIT) {
@@ -48,7 +49,8 @@ int cli_read_line(cli_app *app, FILE *in, const char *what, sl_buffer *line) {
         }
     }
     if (ferror(in)) {
-        cli_failure(app, "%s: %s", what, strerror(errno));
+        if (errno == EINTR && cli_interrupted()) cli_failure(app, "interrupted");
+        else cli_failure(app, "%s: %s", what, strerror(errno));
         return -1;
     }
     return line->length > 0; /* a last line without a newline counts */

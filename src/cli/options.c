@@ -169,6 +169,21 @@ static int set_defaults(const cli_app *app, char *values) {
     return CLI_OK;
 }
 
+bool cli_values_copy(const cli_command *command, const void *values, void *to) {
+    bool ok = true;
+    memcpy(to, values, command->values_size);
+    for (const cli_group *group = command->groups; group && group->options; group++)
+        for (const cli_option *option = group->options; option->name; option++) {
+            if (option->kind != CLI_TEXTS) continue;
+            cli_texts *list = (cli_texts *)((char *)to + group->offset + option->offset);
+            const char **items = list->n ? malloc(list->n * sizeof *items) : NULL;
+            if (items) memcpy(items, list->items, list->n * sizeof *items);
+            else if (list->n) ok = false, list->n = 0;
+            list->items = items;
+        }
+    return ok;
+}
+
 void cli_values_free(const cli_command *command, void *values) {
     for (const cli_group *group = command->groups; group && group->options; group++)
         for (const cli_option *option = group->options; option->name; option++) {

@@ -16,8 +16,9 @@ const cli_option cli_prompt_options[] = {
     {"set", 0, CLI_TEXTS, "KEY=VALUE", .offset = offsetof(cli_prompt_values, set),
      .help = "Fill the slot {{KEY}} of the prompt file"},
     {"examples", 0, CLI_TEXT, "FILE.jsonl", .offset = offsetof(cli_prompt_values, examples),
-     .help = "Few-shot examples before the prompt, one a line: {\"input\": TEXT, \"output\": TEXT}, or with a prompt file "
-             "{\"set\": {KEY: TEXT}, \"output\": TEXT}"},
+     .help =
+         "Few-shot examples before the prompt, one a line: {\"input\": TEXT, \"output\": TEXT}, or with a prompt file "
+         "{\"set\": {KEY: TEXT}, \"output\": TEXT}"},
     {0},
 };
 
@@ -49,7 +50,8 @@ static const char *find_value(slots *s, const char *key, size_t length) {
 }
 
 static bool is_key_byte(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.';
 }
 
 /* The slot that begins at text[*at] with "{{"; moves *at behind its "}}". */
@@ -82,12 +84,13 @@ static int fill(slots *s, const char *text, size_t length, sl_buffer *out) {
     }
     for (size_t i = 0; !status && i < s->n; i++)
         if (!s->used[i])
-            status = cli_usage(s->app, "%s has no slot {{%.*s}}", s->file, (int)strcspn(s->values[i], "="), s->values[i]);
+            status =
+                cli_usage(s->app, "%s has no slot {{%.*s}}", s->file, (int)strcspn(s->values[i], "="), s->values[i]);
     return status;
 }
 
-int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t length, const char *const *values, size_t n,
-                    sl_buffer *out) {
+int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t length, const char *const *values,
+                    size_t n, sl_buffer *out) {
     slots s = {app, file, values, n, calloc(n + 1, sizeof(bool))};
     if (!s.used) return cli_failure(app, "out of memory");
     int status = CLI_OK;
@@ -183,7 +186,8 @@ static const char **set_values(sl_arena *arena, const sl_json *set) {
 
 static int add_filled(examples *e, sl_arena *arena, const sl_json *set) {
     sl_buffer text = {0};
-    if (!e->values->file) return bad_example(e, "\"set\" fills the slots of a --prompt-file; give one, or use \"input\"");
+    if (!e->values->file)
+        return bad_example(e, "\"set\" fills the slots of a --prompt-file; give one, or use \"input\"");
     const char **values = set_values(arena, set);
     if (!values) return bad_example(e, "the values of \"set\" must be strings without NUL");
     int status = cli_prompt_fill(e->app, e->values->file, e->file.data ? e->file.data : "", e->file.length, values,
@@ -199,7 +203,8 @@ static int add_example(examples *e, sl_arena *arena, const char *text, size_t le
     char what[256];
     snprintf(what, sizeof what, "%s: line %d", e->values->examples, e->line);
     if (sl_json_parse(arena, text, length, what, &root, &error)) return cli_error(e->app, &error);
-    const sl_json *input = sl_json_get(root, "input"), *set = sl_json_get(root, "set"), *output = sl_json_get(root, "output");
+    const sl_json *input = sl_json_get(root, "input"), *set = sl_json_get(root, "set"),
+                  *output = sl_json_get(root, "output");
     if (!output || output->type != SL_JSON_STRING) return bad_example(e, "\"output\" must be there and a string");
     if (!input == !set) return bad_example(e, "exactly one of \"input\" and \"set\" must be there");
     if (input && input->type != SL_JSON_STRING) return bad_example(e, "\"input\" must be a string");

@@ -13,8 +13,8 @@ extern const cli_option cli_prompt_options[];
 /* Fills the slots {{key}} of a prompt file's text from `values` [n] of "key=value". `\{{` writes `{{` itself. A slot
  * without a value, a value without a slot, and a {{ that no slot follows are errors that name line and key. Values are
  * put in as they are: braces in a value are not slots. */
-int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t length, const char *const *values, size_t n,
-                    sl_buffer *out);
+int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t length, const char *const *values,
+                    size_t n, sl_buffer *out);
 
 /* The user's text: the filled prompt file or the argument (NULL: none), and after a blank line what standard input
  * holds when it is a pipe or a file. One newline at the end of the pipe is dropped. Empty is a usage error. */

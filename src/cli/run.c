@@ -167,7 +167,8 @@ static void put_model(const run *r, sl_buffer *out) {
 static int check_values(cli_app *app, const run_values *v) {
     const char *plain = v->raw ? "--raw" : v->suffix ? "--suffix" : NULL;
     if (v->raw && v->suffix) return cli_usage(app, "--raw and --suffix: give one; neither uses the chat template");
-    if (plain && v->answer.system) return cli_usage(app, "--system has no place with %s, which uses no chat template", plain);
+    if (plain && v->answer.system)
+        return cli_usage(app, "--system has no place with %s, which uses no chat template", plain);
     if (plain && v->prompt.examples)
         return cli_usage(app, "--examples has no place with %s, which uses no chat template", plain);
     if (plain && v->answer.template_args.n)
@@ -297,11 +298,13 @@ static const cli_option run_options[] = {
     {"suffix", 0, CLI_TEXT, "TEXT", .offset = offsetof(run_values, suffix),
      .help = "Fill in the middle between the prompt and TEXT, for code models that have the tokens"},
     {"choices", 0, CLI_TEXT, "A,B,C", .offset = offsetof(run_values, choices),
-     .help = "The answer is exactly one of these (\\, for a comma); the probability of each is printed on standard error"},
+     .help =
+         "The answer is exactly one of these (\\, for a comma); the probability of each is printed on standard error"},
     {"n", 'n', CLI_INT, "N", "1", 1, 1000, .offset = offsetof(run_values, n),
      .help = "Make N answers, with the seeds seed, seed+1, ..."},
     {"logprobs", 0, CLI_INT, "K", "-1", -1, 100, .offset = offsetof(run_values, logprobs),
-     .help = "Print each token's log probability and the K likeliest beside it on standard error, or in the JSON; -1: none"},
+     .help = "Print each token's log probability and the K likeliest beside it on standard error, or in the JSON; -1: "
+             "none"},
     {"json", 0, CLI_FLAG, .offset = offsetof(run_values, json),
      .help = "Print one JSON object at the end instead of the text as it comes"},
     {0},
@@ -317,13 +320,22 @@ static const cli_group run_groups[] = {
 };
 
 const cli_command cli_command_run = {
-    .name = "run", .arguments = "MODEL [PROMPT]", .summary = "Answer a prompt, streaming the text",
-    .details = "The prompt is the prompt file, then PROMPT, then what a pipe or file on standard input holds, with blank lines\n"
-               "between. It becomes the user's turn of the model's chat template; --raw leaves the template out.\n\n"
-               "Few-shot examples become turns before it. With a prompt file \"Translate: {{text}}\", a line of --examples is\n"
-               "{\"set\": {\"text\": \"good morning\"}, \"output\": \"bonjour\"}; without one, {\"input\": \"good morning\",\n"
-               "\"output\": \"bonjour\"}.\n\n"
-               "Ctrl-C ends the answer with exit status 130; a second one kills. The same seed, prompt and options give the\n"
-               "same text for any number of threads.",
-    .groups = run_groups, .values_size = sizeof(run_values), .min_arguments = 1, .max_arguments = 2, .run = run_run,
+    .name = "run",
+    .arguments = "MODEL [PROMPT]",
+    .summary = "Answer a prompt, streaming the text",
+    .details =
+        "The prompt is the prompt file, then PROMPT, then what a pipe or file on standard input holds, with blank "
+        "lines\n"
+        "between. It becomes the user's turn of the model's chat template; --raw leaves the template out.\n\n"
+        "Few-shot examples become turns before it. With a prompt file \"Translate: {{text}}\", a line of --examples "
+        "is\n"
+        "{\"set\": {\"text\": \"good morning\"}, \"output\": \"bonjour\"}; without one, {\"input\": \"good morning\",\n"
+        "\"output\": \"bonjour\"}.\n\n"
+        "Ctrl-C ends the answer with exit status 130; a second one kills. The same seed, prompt and options give the\n"
+        "same text for any number of threads.",
+    .groups = run_groups,
+    .values_size = sizeof(run_values),
+    .min_arguments = 1,
+    .max_arguments = 2,
+    .run = run_run,
 };
