@@ -323,14 +323,14 @@ const cli_command cli_command_chat = {
     .arguments = "MODEL",
     .summary = "Talk with a model, turn by turn",
     .details =
-        "Ctrl-C stops the answer, not the program; at the prompt it drops the line, and twice on an empty line it "
-        "leaves,\n"
-        "as Ctrl-D and /quit do. Commands: /system TEXT, /undo, /regen, /save FILE, /load FILE, /stats,\n"
-        "/set KEY VALUE (any option of Answer and Sampling), /help. A backslash at the end of a line continues it;\n"
-        "\"\"\" begins and ends a message of several lines; // begins a message that starts with a slash.\n\n"
-        "Without a terminal each line of standard input is a message or a command; the exit status is then 1 when any "
-        "of\n"
-        "them failed. The history of typed lines is kept in the cache folder, readable by its owner only.",
+        "Ctrl-C stops the answer, not the program; at the prompt it drops the line, and twice on an empty "
+        "line it leaves, as Ctrl-D and /quit do. Commands: /system TEXT, /undo, /regen, /save FILE, /load "
+        "FILE, /stats, /set KEY VALUE (any option of Answer and Sampling), /help. A backslash at the end of a "
+        "line continues it; \"\"\" begins and ends a message of several lines; // begins a message that "
+        "starts with a slash.\n\n"
+        "Without a terminal each line of standard input is a message or a command; the exit status is then 1 "
+        "when any of them failed. The history of typed lines is kept in the cache folder, readable by its "
+        "owner only.",
     .groups = chat_groups,
     .values_size = sizeof(chat_values),
     .min_arguments = 1,

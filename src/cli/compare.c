@@ -363,11 +363,11 @@ const cli_command cli_command_compare = {
     .name = "compare",
     .arguments = "A B",
     .summary = "Show how two models or tensor files differ",
-    .details = "A and B are models, GGUF or safetensors files, or checkpoint folders. Tensors of one name and shape "
-               "are compared\n"
-               "value by value, whatever their types. With --text or --ids: the largest and the root mean square "
-               "difference of\n"
-               "the logits, the mean KL divergence of B from A in nats, and how often the likeliest token is the same.",
+    .details =
+        "A and B are models, GGUF or safetensors files, or checkpoint folders. Tensors of one name and shape "
+        "are compared value by value, whatever their types. With --text or --ids: the largest and the root "
+        "mean square difference of the logits, the mean KL divergence of B from A in nats, and how often the "
+        "likeliest token is the same.",
     .groups = compare_groups,
     .values_size = sizeof(compare_values),
     .min_arguments = 2,

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { INDENT = 30 };
+enum { INDENT = 30, PAGE_COLUMNS = 118 };
 
 /* ---------------------------------------------------------------- terminal */
 
@@ -100,7 +100,10 @@ static void markdown_cell(const char *text, FILE *out) {
 static void markdown_command(const cli_command *command, FILE *out) {
     fprintf(out, "\n## sllm %s\n\n    sllm %s [options]%s%s\n\n%s.\n", command->name, command->name,
             *command->arguments ? " " : "", command->arguments, command->summary);
-    if (command->details) fprintf(out, "\n%s\n", command->details);
+    if (command->details) {
+        putc('\n', out);
+        print_wrapped(out, command->details, 0, 0, PAGE_COLUMNS);
+    }
     for (const cli_group *group = command->groups; group && group->options; group++) {
         fprintf(out, "\n%s:\n\n| option | meaning | values |\n|---|---|---|\n", group->title);
         for (const cli_option *option = group->options; option->name; option++) {

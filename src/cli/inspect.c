@@ -208,9 +208,9 @@ const cli_command cli_command_inspect = {
     .name = "inspect",
     .arguments = "FILE",
     .summary = "List a file's tensors with their types, shapes and values' range",
-    .details = "FILE is a GGUF or safetensors file, a checkpoint folder, or a MODEL. Figures are of the values as the "
-               "model computes\n"
-               "with them; NaN and infinities are counted apart.",
+    .details =
+        "FILE is a GGUF or safetensors file, a checkpoint folder, or a MODEL. Figures are of the values as "
+        "the model computes with them; NaN and infinities are counted apart.",
     .groups = inspect_groups,
     .values_size = sizeof(inspect_values),
     .min_arguments = 1,

@@ -126,7 +126,8 @@ const cli_command cli_command_plan = {
     .name = "plan",
     .arguments = "MODEL",
     .summary = "Say what memory a model will take, and whether this machine has it",
-    .details = "Reads headers only. Sizes are powers of ten: 1 MB is 1,000,000 bytes.",
+    .details =
+        "Reads headers only. Sizes are powers of ten: 1 MB is 1,000,000 bytes.",
     .groups = plan_groups,
     .values_size = sizeof(plan_values),
     .min_arguments = 1,

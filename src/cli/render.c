@@ -235,9 +235,10 @@ const cli_command cli_command_template = {
     .name = "template",
     .arguments = "[MODEL]",
     .summary = "Render messages with a model's chat template",
-    .details = "A case of --jsonl may also hold tools, documents, add_generation_prompt, continue_final_message and "
-               "kwargs. The\n"
-               "error's type is TemplateError when the template called raise_exception, whose text is the message.",
+    .details =
+        "A case of --jsonl may also hold tools, documents, add_generation_prompt, continue_final_message and "
+        "kwargs. The error's type is TemplateError when the template called raise_exception, whose text is "
+        "the message.",
     .groups = template_groups,
     .values_size = sizeof(template_values),
     .max_arguments = 1,

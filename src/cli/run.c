@@ -324,15 +324,14 @@ const cli_command cli_command_run = {
     .arguments = "MODEL [PROMPT]",
     .summary = "Answer a prompt, streaming the text",
     .details =
-        "The prompt is the prompt file, then PROMPT, then what a pipe or file on standard input holds, with blank "
-        "lines\n"
-        "between. It becomes the user's turn of the model's chat template; --raw leaves the template out.\n\n"
-        "Few-shot examples become turns before it. With a prompt file \"Translate: {{text}}\", a line of --examples "
-        "is\n"
-        "{\"set\": {\"text\": \"good morning\"}, \"output\": \"bonjour\"}; without one, {\"input\": \"good morning\",\n"
-        "\"output\": \"bonjour\"}.\n\n"
-        "Ctrl-C ends the answer with exit status 130; a second one kills. The same seed, prompt and options give the\n"
-        "same text for any number of threads.",
+        "The prompt is the prompt file, then PROMPT, then what a pipe or file on standard input holds, with "
+        "blank lines between. It becomes the user's turn of the model's chat template; --raw leaves the "
+        "template out.\n\n"
+        "Few-shot examples become turns before it. With a prompt file \"Translate: {{text}}\", a line of "
+        "--examples is {\"set\": {\"text\": \"good morning\"}, \"output\": \"bonjour\"}; without one, "
+        "{\"input\": \"good morning\", \"output\": \"bonjour\"}.\n\n"
+        "Ctrl-C ends the answer with exit status 130; a second one kills. The same seed, prompt and options "
+        "give the same text for any number of threads.",
     .groups = run_groups,
     .values_size = sizeof(run_values),
     .min_arguments = 1,

@@ -146,9 +146,10 @@ const cli_command cli_command_tokenize = {
     .name = "tokenize",
     .arguments = "MODEL [TEXT]",
     .summary = "Show the tokens of a text",
-    .details = "MODEL may also be a vocabulary-only GGUF or a tokenizer.json[.gz]. Without TEXT standard input is "
-               "read; its bytes\n"
-               "count as they are, a newline at the end included, and invalid UTF-8 is read as U+FFFD.",
+    .details =
+        "MODEL may also be a vocabulary-only GGUF or a tokenizer.json[.gz]. Without TEXT standard input is "
+        "read; its bytes count as they are, a newline at the end included, and invalid UTF-8 is read as "
+        "U+FFFD.",
     .groups = tokenize_groups,
     .values_size = sizeof(tokenize_values),
     .min_arguments = 1,
@@ -288,9 +289,9 @@ const cli_command cli_command_detokenize = {
     .name = "detokenize",
     .arguments = "MODEL [ID...]",
     .summary = "Show the text of token ids",
-    .details = "Ids are arguments, or standard input: numbers separated by blanks or commas, or a JSON array. MODEL "
-               "may also be a\n"
-               "vocabulary-only GGUF or a tokenizer.json[.gz].",
+    .details =
+        "Ids are arguments, or standard input: numbers separated by blanks or commas, or a JSON array. MODEL "
+        "may also be a vocabulary-only GGUF or a tokenizer.json[.gz].",
     .groups = detokenize_groups,
     .values_size = sizeof(detokenize_values),
     .min_arguments = 1,
