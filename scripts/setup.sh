@@ -17,7 +17,7 @@ libzip-dev libsodium-dev libedit-dev libcmocka-dev libc6-dev dpkg-dev python3 py
 libraries="libpcre2-8 libutf8proc yajl zlib libcurl libzip libsodium libedit cmocka"
 tools="cc cmake ninja pkg-config python3"
 case $preset in fuzz)
-    packages="$packages clang llvm $(apt-cache --names-only search '^libclang-rt-dev$' 2>/dev/null | cut -d' ' -f1)"
+    packages="$packages clang llvm libclang-rt-dev"
     tools="$tools clang" ;;
 esac
 

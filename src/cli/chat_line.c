@@ -1,6 +1,7 @@
 #include "cli/chat.h"
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <histedit.h>
@@ -30,13 +31,30 @@ static char *prompt_of(EditLine *editor) {
     return (char *)source->prompt;
 }
 
-/* Ctrl-C while editing is a key, not a signal: libedit would retry an interrupted read and lose it. */
-static unsigned char on_cancel_key(EditLine *editor, int key) {
+/* One character for libedit. Its own reader retries a read that a signal interrupted, which would lose Ctrl-C: here an
+ * interrupt ends the line as Return does, and `cancelled` tells the two apart. */
+static int read_character(EditLine *editor, wchar_t *character) {
     cli_line_source *source = NULL;
-    (void)key;
+    char bytes[4];
+    uint32_t code_point = 0;
     el_get(editor, EL_CLIENTDATA, &source);
-    source->cancelled = true;
-    return CC_NEWLINE;
+    for (size_t n = 0; n < sizeof bytes;) {
+        ssize_t got = read(STDIN_FILENO, bytes + n, 1);
+        if (got < 0 && errno == EINTR && !cli_interrupted()) continue;
+        if (got < 0 && errno == EINTR) {
+            source->cancelled = true;
+            cli_interrupt_clear();
+            *character = L'\n';
+            return 1;
+        }
+        if (got <= 0) return (int)got;
+        if (!sl_utf8_incomplete(bytes, ++n)) {
+            sl_utf8_decode(bytes, n, &code_point, NULL);
+            break;
+        }
+    }
+    *character = (wchar_t)code_point;
+    return 1;
 }
 
 static void open_history(cli_line_source *source) {
@@ -73,10 +91,8 @@ static bool open_editor(cli_line_source *source) {
     el_set(source->editor, EL_CLIENTDATA, source);
     el_set(source->editor, EL_PROMPT, prompt_of);
     el_set(source->editor, EL_EDITOR, "emacs");
-    el_set(source->editor, EL_ADDFN, "sllm-cancel", "Drop the line", on_cancel_key);
-    el_set(source->editor, EL_BIND, "^C", "sllm-cancel", NULL);
+    el_set(source->editor, EL_GETCFN, read_character);
     el_set(source->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
-    el_set(source->editor, EL_SETTY, "-d", "intr=", NULL);
     open_history(source);
     return true;
 }
