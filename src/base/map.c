@@ -1,9 +1,11 @@
 #include "base/map.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 /* A multiply-and-fold hash over eight bytes at a time; the seed keeps crafted keys from colliding. */
 static uint32_t hash_of(const char *key, size_t length, uint64_t seed) {
@@ -72,4 +74,13 @@ bool sl_map_get(const sl_map *map, const char *key, size_t length, uint64_t *val
 void sl_map_free(sl_map *map) {
     free(map->slots);
     *map = (sl_map){.seed = map->seed};
+}
+
+uint64_t sl_map_seed_random(void) {
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) { /* early in a boot: the clock must do */
+        double now = sl_clock();
+        memcpy(&seed, &now, sizeof seed);
+    }
+    return seed;
 }

@@ -18,6 +18,8 @@ typedef struct sl_map {
     uint64_t seed; /* set it to a random value where keys come from outside, against crafted collisions */
 } sl_map;
 
+/* An unpredictable seed from the operating system. */
+uint64_t sl_map_seed_random(void);
 bool sl_map_reserve(sl_map *map, size_t count);
 /* Sets key to value, replacing an older value. False: out of memory. */
 bool sl_map_put(sl_map *map, const char *key, size_t length, uint64_t value);

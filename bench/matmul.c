@@ -1,0 +1,136 @@
+/* Micro-benchmark of the one matmul entry: for each element type, the weights' bytes read per second and the
+ * multiply-adds per second, for one token and for many.
+ *
+ *     build/bench/matmul [--kernels NAME] [--threads N] [--rows N] [--columns N] [--tokens N] [--exact] [TYPE...]
+ *
+ * Each figure is the median of repeated runs. One token reads a set of matrices larger than the last-level cache one
+ * after the other, as a model does; many tokens read one matrix again and again.
+ */
+#include "base/clock.h"
+#include "base/pool.h"
+#include "base/rng.h"
+#include "tensor/kernels.h"
+#include "tensor/ops.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct options {
+    int threads;
+    int64_t rows, columns, tokens;
+    sl_arithmetic arithmetic;
+} options;
+
+enum { MAX_RUNS = 201 };
+static const double MIN_SECONDS = 0.3;
+static const uint64_t COLD_BYTES = 192u << 20;
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of one product over the matrices at data, which are taken in turn. */
+static double time_product(sl_pool *pool, const options *o, sl_tensor w, uint64_t n_matrices, int64_t tokens,
+                           const float *x, float *y) {
+    sl_act act = {.x = x, .stride = (size_t)o->columns, .n_tokens = tokens, .n = o->columns};
+    act.blocks = malloc(sl_act_bytes(tokens, o->columns));
+    if (!act.blocks) return 0.0;
+    sl_act_round(pool, &act);
+    const char *data = w.data;
+    double seconds[MAX_RUNS], total = 0.0;
+    int runs = 0;
+    for (uint64_t m = 0; runs < MAX_RUNS && (total < MIN_SECONDS || runs < 5); runs++) {
+        double start = sl_clock();
+        int64_t batch = tokens == 1 ? 8 : 1; /* one product alone is too short to time */
+        for (int64_t i = 0; i < batch; i++, m++) {
+            w.data = data + m % n_matrices * w.bytes;
+            sl_matmul(pool, o->arithmetic, &w, -1, &act, NULL, y, (size_t)o->rows);
+        }
+        seconds[runs] = (sl_clock() - start) / (double)batch;
+        total += seconds[runs] * (double)batch;
+    }
+    free(act.blocks);
+    qsort(seconds, (size_t)runs, sizeof *seconds, compare);
+    return seconds[runs / 2];
+}
+
+/* Bytes without infinities in any scale: a small counter in every byte. */
+static void fill(unsigned char *data, uint64_t bytes) {
+    sl_rng rng;
+    sl_rng_seed(&rng, 1);
+    for (uint64_t i = 0; i < bytes; i++) data[i] = (unsigned char)(sl_rng_next(&rng) & 0x3b);
+}
+
+static int measure(sl_pool *pool, const options *o, sl_type type) {
+    const sl_type_info *info = sl_type_get(type);
+    sl_tensor w = {.type = type, .n_dims = 2, .shape = {o->rows, o->columns}};
+    if (!info->is_float || o->columns % info->block || !sl_type_bytes(type, (uint64_t)(o->rows * o->columns), &w.bytes))
+        return 0;
+    uint64_t n_matrices = COLD_BYTES / w.bytes + 1;
+    unsigned char *data = malloc(n_matrices * w.bytes);
+    float *x = malloc((size_t)(o->tokens * o->columns) * sizeof *x), *y = malloc((size_t)(o->tokens * o->rows) * sizeof *y);
+    if (data && x && y) {
+        fill(data, n_matrices * w.bytes);
+        for (int64_t i = 0; i < o->tokens * o->columns; i++) x[i] = (float)(i % 31) - 15.0f;
+        w.data = data;
+        double one = time_product(pool, o, w, n_matrices, 1, x, y);
+        double many = time_product(pool, o, w, 1, o->tokens, x, y), size = (double)(o->rows * o->columns);
+        printf("%-8s %8.1f GB/s %8.1f G/s %12.1f G/s\n", info->name, (double)w.bytes / one / 1e9, size / one / 1e9,
+               size * (double)o->tokens / many / 1e9);
+        fflush(stdout);
+    } else {
+        fprintf(stderr, "matmul: no memory for %s\n", info->name);
+    }
+    free(data);
+    free(x);
+    free(y);
+    return !(data && x && y);
+}
+
+static int64_t number(const char *option, const char *text) {
+    char *end;
+    long long value = text ? strtoll(text, &end, 10) : 0;
+    if (text && *end == '\0' && value > 0 && value < 1 << 20) return value;
+    fprintf(stderr, "matmul: %s needs a number from 1 to %d\n", option, (1 << 20) - 1);
+    exit(2);
+}
+
+int main(int argc, char **argv) {
+    options o = {.threads = 2, .rows = 1536, .columns = 1536, .tokens = 512, .arithmetic = SL_FAST};
+    sllm_error error = {0};
+    int arg = 1;
+    for (; arg < argc && !strncmp(argv[arg], "--", 2); arg++) {
+        const char *name = argv[arg];
+        if (!strcmp(name, "--exact")) o.arithmetic = SL_EXACT;
+        else if (!strcmp(name, "--kernels") && arg + 1 < argc) {
+            if (sl_kernels_choose(argv[++arg], &error) == SLLM_OK) continue;
+            fprintf(stderr, "matmul: %s\n", error.message);
+            return 2;
+        } else if (!strcmp(name, "--threads")) o.threads = (int)number(name, argv[++arg]);
+        else if (!strcmp(name, "--rows")) o.rows = number(name, argv[++arg]);
+        else if (!strcmp(name, "--columns")) o.columns = number(name, argv[++arg]);
+        else if (!strcmp(name, "--tokens")) o.tokens = number(name, argv[++arg]);
+        else {
+            fprintf(stderr, "matmul: unknown option %s\n", name);
+            return 2;
+        }
+    }
+    sl_pool *pool = NULL;
+    if (sl_pool_new(o.threads, &pool, &error) != SLLM_OK) {
+        fprintf(stderr, "matmul: %s\n", error.message);
+        return 1;
+    }
+    printf("%s, %d threads, %lld x %lld, %s\n%-8s %22s %21s\n", sl_kernels_name(), o.threads, (long long)o.rows,
+           (long long)o.columns, o.arithmetic == SL_FAST ? "fast" : "exact", "type", "1 token", "many tokens");
+    int failed = 0;
+    for (int t = 0; t < SL_TYPE_COUNT && arg == argc; t++) failed |= measure(pool, &o, (sl_type)t);
+    for (; arg < argc; arg++) {
+        sl_type type;
+        if (sl_type_from_name(argv[arg], &type)) failed |= measure(pool, &o, type);
+        else failed = 1, fprintf(stderr, "matmul: unknown type %s\n", argv[arg]);
+    }
+    sl_pool_free(pool);
+    return failed;
+}

@@ -1,0 +1,102 @@
+/* Every quantised type seen as one thing: small integer codes, a float scale for each group of 16 or 32 of them, and for
+ * some types a float minimum a group:
+ *
+ *     value = scale[group] * code            types without minimums
+ *     value = scale[group] * code + min[group]
+ *
+ * each operation rounded to f32. For every type of the GGUF format this gives the reference dequantiser's bits, so one
+ * unpacker a type serves to_float, the scalar kernels and, where no faster one is written, the vector kernels.
+ */
+#ifndef SL_TENSOR_CODES_H
+#define SL_TENSOR_CODES_H
+
+#include "tensor/types.h"
+
+enum { SL_MAX_BLOCK = 256, SL_MAX_GROUPS = 16 }; /* elements, groups a block */
+
+typedef struct sl_codes {
+    /* One format block at `block` (any alignment) into codes [info->block], scales and mins [info->block / group].
+     * mins is written only when has_min. */
+    void (*unpack)(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+    uint8_t group;  /* elements that share a scale: 16 or 32 */
+    uint8_t offset; /* 0 <= code + offset <= top where top is not 0 */
+    uint8_t top;    /* largest code + offset; 0: codes take all of [-128, 127] */
+    bool has_min;
+} sl_codes;
+
+/* The one list of quantised types: the tables of types.c and the constants of the kernels are made from it.
+ *
+ *     type     name      id  block bytes group offset top has_min */
+#define SL_QUANTISED(X) \
+    X(Q4_0,    q4_0,      2,  32,  18, 32,  8,  15, false) \
+    X(Q4_1,    q4_1,      3,  32,  20, 32,  0,  15, true) \
+    X(Q5_0,    q5_0,      6,  32,  22, 32, 16,  31, false) \
+    X(Q5_1,    q5_1,      7,  32,  24, 32,  0,  31, true) \
+    X(Q8_0,    q8_0,      8,  32,  34, 32,  0,   0, false) \
+    X(Q8_1,    q8_1,      9,  32,  36, 32,  0,   0, false) \
+    X(Q2_K,    q2_k,     10, 256,  84, 16,  0,   3, true) \
+    X(Q3_K,    q3_k,     11, 256, 110, 16,  4,   7, false) \
+    X(Q4_K,    q4_k,     12, 256, 144, 32,  0,  15, true) \
+    X(Q5_K,    q5_k,     13, 256, 176, 32,  0,  31, true) \
+    X(Q6_K,    q6_k,     14, 256, 210, 16, 32,  63, false) \
+    X(Q8_K,    q8_k,     15, 256, 292, 32,  0,   0, false) \
+    X(IQ2_XXS, iq2_xxs,  16, 256,  66, 32, 43,  86, false) \
+    X(IQ2_XS,  iq2_xs,   17, 256,  74, 16, 43,  86, false) \
+    X(IQ3_XXS, iq3_xxs,  18, 256,  98, 32, 62, 124, false) \
+    X(IQ1_S,   iq1_s,    19, 256,  50, 32,  9,  18, false) \
+    X(IQ4_NL,  iq4_nl,   20,  32,  18, 32,  0,   0, false) \
+    X(IQ3_S,   iq3_s,    21, 256, 110, 32, 15,  30, false) \
+    X(IQ2_S,   iq2_s,    22, 256,  82, 16, 43,  86, false) \
+    X(IQ4_XS,  iq4_xs,   23, 256, 136, 32,  0,   0, false) \
+    X(IQ1_M,   iq1_m,    29, 256,  56, 16,  9,  18, false) \
+    X(TQ1_0,   tq1_0,    34, 256,  54, 32,  1,   2, false) \
+    X(TQ2_0,   tq2_0,    35, 256,  66, 32,  1,   2, false) \
+    X(MXFP4,   mxfp4,    39,  32,  17, 32, 12,  24, false) \
+    X(NVFP4,   nvfp4,    40,  64,  36, 16, 12,  24, false)
+
+/* NULL for float and integer types. */
+const sl_codes *sl_type_codes(sl_type type);
+
+/* The blocks of the GGUF format, named as there. Little-endian; read them through memcpy-like helpers only. */
+void sl_unpack_q4_0(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q4_1(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q5_0(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q5_1(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q8_0(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q8_1(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q2_k(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q3_k(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q4_k(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q5_k(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q6_k(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_q8_k(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq1_s(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq1_m(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq2_xxs(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq2_xs(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq2_s(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq3_xxs(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq3_s(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq4_nl(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_iq4_xs(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_tq1_0(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_tq2_0(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_mxfp4(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_nvfp4(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+
+/* Six-bit scales and minimums of Q4_K and Q5_K: 8 + 8 of them in 12 bytes. */
+void sl_k_scales(const uint8_t packed[12], uint8_t scales[8], uint8_t mins[8]);
+/* Sixteen six-bit scales of Q3_K in 12 bytes, 32 subtracted. */
+void sl_q3_k_scales(const uint8_t packed[12], int8_t scales[16]);
+/* Values of the four-bit code books. */
+extern const int8_t sl_iq4_values[16];
+extern const int8_t sl_fp4_values[16]; /* E2M1 doubled, Open Compute Project MX specification 1.0 */
+float sl_e8m0_half(uint8_t e);         /* 2^(e - 128): the scale of doubled E2M1 values */
+
+static inline uint16_t sl_load_u16(const void *p) { const uint8_t *b = p; return (uint16_t)(b[0] | b[1] << 8); }
+static inline uint32_t sl_load_u32(const void *p) {
+    const uint8_t *b = p;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+#endif

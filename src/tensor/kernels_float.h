@@ -1,0 +1,86 @@
+/* Products with f32 activations, for the x86 tables: weights widened to f32, a tile of rows and tokens held in
+ * registers. Order of summation: LANES lanes over the columns of a chunk, a tree, chunks in order (kernels_table.h). */
+#ifndef SL_TENSOR_KERNELS_FLOAT_H
+#define SL_TENSOR_KERNELS_FLOAT_H
+
+#include "tensor/kernels_table.h"
+
+#include <string.h>
+
+/* n <= SL_FLOAT_CHUNK columns of a row from `column` on, widened into out and padded with zeros to whole vectors. */
+static void widen_columns(sl_type type, const uint8_t *row, int64_t column, int64_t n, float *out) {
+    const sl_type_info *info = sl_type_get(type);
+    const uint8_t *in = row + (size_t)(column / info->block) * info->bytes;
+    int64_t i = 0;
+    if (type == SL_F16)
+        for (; i + LANES <= n; i += LANES) vf_store(out + i, vf_from_f16(in + 2 * i));
+    else if (type == SL_BF16)
+        for (; i + LANES <= n; i += LANES) vf_store(out + i, vf_from_bf16(in + 2 * i));
+    if (i < n) info->to_float(in + (size_t)(i / info->block) * info->bytes, out + i, (size_t)(n - i));
+    for (i = n; i % LANES; i++) out[i] = 0.0f;
+}
+
+VINLINE vfloat load_tail(const float *p, int64_t n) {
+    float lanes[LANES] = {0};
+    memcpy(lanes, p, (size_t)n * 4);
+    return vf_load(lanes);
+}
+
+/* part[row][token] of a chunk; n_rows and n_tokens are constants. Rows of w are readable up to a whole vector. */
+VINLINE void multiply_floats(const float *const w[], const float *const x[], int64_t n, int n_rows, int n_tokens,
+                             float part[TILE_ROWS][TILE_TOKENS]) {
+    vfloat sums[TILE_ROWS][TILE_TOKENS];
+#pragma GCC unroll 4
+    for (int r = 0; r < n_rows; r++)
+#pragma GCC unroll 4
+        for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_zero();
+    for (int64_t i = 0; i < n; i += LANES) {
+        vfloat xs[TILE_TOKENS];
+#pragma GCC unroll 4
+        for (int t = 0; t < n_tokens; t++) xs[t] = n - i >= LANES ? vf_load(x[t] + i) : load_tail(x[t] + i, n - i);
+#pragma GCC unroll 4
+        for (int r = 0; r < n_rows; r++) {
+            vfloat ws = vf_load(w[r] + i);
+#pragma GCC unroll 4
+            for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_fma(ws, xs[t], sums[r][t]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < n_rows; r++)
+#pragma GCC unroll 4
+        for (int t = 0; t < n_tokens; t++) part[r][t] = vf_sum(sums[r][t]);
+}
+
+static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    _Alignas(64) float widened[TILE_ROWS][SL_FLOAT_CHUNK];
+    for (int64_t r = r0; r < r1; r += TILE_ROWS) {
+        int rows = r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS;
+        for (int64_t column = 0; column < p->n; column += SL_FLOAT_CHUNK) {
+            int64_t n = p->n - column < SL_FLOAT_CHUNK ? p->n - column : SL_FLOAT_CHUNK;
+            const float *w[TILE_ROWS];
+            for (int i = 0; i < TILE_ROWS; i++) {
+                const uint8_t *row = p->w + (size_t)(r + (i < rows ? i : 0)) * p->row_bytes;
+                w[i] = widened[i < rows ? i : 0];
+                if (p->type == SL_F32 && n % LANES == 0) w[i] = (const float *)(const void *)(row + 4 * column);
+                else if (i < rows) widen_columns(p->type, row, column, n, widened[i]);
+            }
+            for (int64_t t = t0; t < t1;) {
+                int tokens = t1 - t >= TILE_TOKENS ? TILE_TOKENS : 1;
+                const float *x[TILE_TOKENS];
+                float part[TILE_ROWS][TILE_TOKENS];
+                for (int i = 0; i < tokens; i++) x[i] = p->x + (size_t)(t + i) * p->x_stride + column;
+                if (tokens == TILE_TOKENS) multiply_floats(w, x, n, TILE_ROWS, TILE_TOKENS, part);
+                else multiply_floats(w, x, n, TILE_ROWS, 1, part);
+                for (int j = 0; j < tokens; j++) {
+                    float *y = p->y + (size_t)(t + j) * p->y_stride + r;
+                    for (int i = 0; i < rows; i++) y[i] = column ? y[i] + part[i][j] : part[i][j];
+                }
+                t += tokens;
+            }
+        }
+        for (int64_t t = t0; p->bias && t < t1; t++)
+            for (int i = 0; i < rows; i++) p->y[(size_t)t * p->y_stride + r + i] += p->bias[r + i];
+    }
+}
+
+#endif

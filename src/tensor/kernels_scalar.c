@@ -1,0 +1,216 @@
+/* The reference for every operation, in plain C: what the other tables are tested against and what runs anywhere. */
+#include "tensor/kernels_table.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Nearest integer, ties to even, for |x| < 2^22: the sum has no fraction bits left. */
+static int32_t nearest(float x) {
+    float shifted = x + 12582912.0f;
+    int32_t bits;
+    memcpy(&bits, &shifted, 4);
+    return bits - 0x4b400000;
+}
+
+static uint32_t magnitude_bits(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return bits & 0x7fffffff;
+}
+
+static void round_row(const float *x, int64_t n, void *out) {
+    sl_rounded row = sl_rounded_at(out, n, 0);
+    int8_t *codes = (int8_t *)row.codes;
+    float *scale = (float *)row.scale;
+    int32_t *sum32 = (int32_t *)row.sum32, *sum16 = (int32_t *)row.sum16;
+    for (int64_t b = 0; b < (n + 31) / 32; b++) {
+        int64_t count = n - 32 * b < 32 ? n - 32 * b : 32;
+        uint32_t top = 0; /* compared as integers, so that an infinity or NaN wins */
+        for (int64_t i = 0; i < count; i++) {
+            uint32_t bits = magnitude_bits(x[32 * b + i]);
+            top = bits > top ? bits : top;
+        }
+        float amax;
+        memcpy(&amax, &top, 4);
+        bool finite = top < 0x7f800000, usable = finite && amax >= SL_ROUND_MIN;
+        float factor = usable ? 127.0f / amax : 0.0f;
+        scale[b] = usable ? amax / 127.0f : finite ? 0.0f : NAN;
+        for (int i = 0; i < 32; i++)
+            codes[32 * b + i] = usable && i < count ? (int8_t)nearest(x[32 * b + i] * factor) : 0;
+        for (int h = 0; h < 2; h++) {
+            sum16[2 * b + h] = 0;
+            for (int i = 0; i < 16; i++) sum16[2 * b + h] += codes[32 * b + 16 * h + i];
+        }
+        sum32[b] = sum16[2 * b] + sum16[2 * b + 1];
+    }
+}
+
+/* Adds one format block's groups of a row to *sum, in the order that kernels_table.h fixes. `first` is the block's first
+ * column. */
+static void add_block(const sl_codes *form, int n_codes, const int8_t *codes, const float *scales, const float *mins,
+                      const sl_rounded *a, int64_t first, float *sum) {
+    for (int c = 0, g = 0; c < n_codes; c += form->group, g++) {
+        int64_t column = first + c;
+        int32_t dot = 0;
+        for (int i = 0; i < form->group; i++) dot += codes[c + i] * a->codes[column + i];
+        float scale = a->scale[column / 32];
+        float term = (float)dot * (scales[g] * scale);
+        *sum += term;
+        if (!form->has_min) continue;
+        int32_t total = form->group == 32 ? a->sum32[column / 32] : a->sum16[column / 16];
+        float shift = mins[g] * (scale * (float)total);
+        *sum += shift;
+    }
+}
+
+static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    const sl_type_info *info = sl_type_get(p->type);
+    const sl_codes *form = sl_type_codes(p->type);
+    int8_t codes[SL_MAX_BLOCK];
+    float scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS];
+    for (int64_t r = r0; r < r1; r++) {
+        const uint8_t *block = p->w + (size_t)r * p->row_bytes;
+        for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] = 0.0f;
+        for (int64_t column = 0; column < p->n; column += info->block, block += info->bytes) {
+            form->unpack(block, codes, scales, mins);
+            for (int64_t t = t0; t < t1; t++) {
+                sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
+                add_block(form, info->block, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
+            }
+        }
+        if (p->bias)
+            for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] += p->bias[r];
+    }
+}
+
+static float sum_lanes(const float lane[8]) {
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+/* Eight lanes, as the compiler can keep them in any vector registers. */
+static float dot_float(const float *w, const float *x, int64_t n) {
+    float lane[8] = {0};
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int l = 0; l < 8; l++) lane[l] += w[i + l] * x[i + l];
+    for (int l = 0; i + l < n; l++) lane[l] += w[i + l] * x[i + l];
+    return sum_lanes(lane);
+}
+
+static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    const sl_type_info *info = sl_type_get(p->type);
+    float w[SL_FLOAT_CHUNK];
+    for (int64_t r = r0; r < r1; r++) {
+        const uint8_t *row = p->w + (size_t)r * p->row_bytes;
+        for (int64_t c = 0; c < p->n; c += SL_FLOAT_CHUNK) {
+            int64_t count = p->n - c < SL_FLOAT_CHUNK ? p->n - c : SL_FLOAT_CHUNK;
+            info->to_float(row + (size_t)(c / info->block) * info->bytes, w, (size_t)count);
+            for (int64_t t = t0; t < t1; t++) {
+                float *y = &p->y[(size_t)t * p->y_stride + r];
+                float part = dot_float(w, p->x + (size_t)t * p->x_stride + c, count);
+                *y = c ? *y + part : part;
+            }
+        }
+        if (p->bias)
+            for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] += p->bias[r];
+    }
+}
+
+static void rms_norm(float *y, const float *x, const float *weight, int64_t n, float eps) {
+    float factor = 1.0f / sqrtf(dot_float(x, x, n) / (float)n + eps);
+    for (int64_t i = 0; i < n; i++) y[i] = weight ? x[i] * factor * weight[i] : x[i] * factor;
+}
+
+static void layer_norm(float *y, const float *x, const float *weight, const float *bias, int64_t n, float eps) {
+    double sum = 0.0, squares = 0.0;
+    for (int64_t i = 0; i < n; i++) sum += x[i];
+    float mean = (float)(sum / (double)n);
+    for (int64_t i = 0; i < n; i++) squares += (double)(x[i] - mean) * (x[i] - mean);
+    float factor = 1.0f / sqrtf((float)(squares / (double)n) + eps);
+    for (int64_t i = 0; i < n; i++) {
+        float value = (x[i] - mean) * factor;
+        if (weight) value *= weight[i];
+        y[i] = bias ? value + bias[i] : value;
+    }
+}
+
+static void softmax(float *x, int64_t n) {
+    float top = -INFINITY, lane[8] = {0};
+    for (int64_t i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = expf(x[i] - top);
+        lane[i % 8] += x[i];
+    }
+    float factor = 1.0f / sum_lanes(lane);
+    for (int64_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float value = gate[i] / (1.0f + expf(-gate[i]));
+        y[i] = up ? value * up[i] : value;
+    }
+}
+
+/* 0.5 x (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3): no cancellation for negative x. */
+static void gelu_tanh_mul(float *y, const float *gate, const float *up, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float x = gate[i], u = 0.7978845608f * x * (1.0f + 0.044715f * x * x);
+        float value = x / (1.0f + expf(-2.0f * u));
+        y[i] = up ? value * up[i] : value;
+    }
+}
+
+static void gelu_erf_mul(float *y, const float *gate, const float *up, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float value = 0.5f * gate[i] * erfcf(gate[i] * -0.70710678f);
+        y[i] = up ? value * up[i] : value;
+    }
+}
+
+static void add(float *y, const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+static void scale(float *y, float factor, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] *= factor;
+}
+
+static void softcap(float *y, float cap, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] = cap * tanhf(y[i] / cap);
+}
+
+static void kv_store_f16(void *out, const float *x, int64_t n) {
+    uint16_t *halves = out;
+    for (int64_t i = 0; i < n; i++) halves[i] = sl_f32_to_f16(x[i]);
+}
+
+static float kv_value(sl_kv_type type, const void *row, int64_t i) {
+    return type == SL_KV_F32 ? ((const float *)row)[i] : sl_f16_to_f32(((const uint16_t *)row)[i]);
+}
+
+static void kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
+                      int64_t head_dim, float factor) {
+    for (int64_t j = 0; j < n; j++) {
+        const void *row = (const char *)k + (size_t)j * stride;
+        float lane[8] = {0};
+        for (int64_t i = 0; i < head_dim; i++) lane[i % 8] += q[i] * kv_value(type, row, i);
+        scores[j] = factor * sum_lanes(lane);
+    }
+}
+
+static void kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
+                   int64_t head_dim) {
+    for (int64_t i = 0; i < head_dim; i++) out[i] = 0.0f;
+    for (int64_t j = 0; j < n; j++) {
+        const void *row = (const char *)v + (size_t)j * stride;
+        for (int64_t i = 0; i < head_dim; i++) out[i] += p[j] * kv_value(type, row, i);
+    }
+}
+
+const sl_kernels sl_kernels_scalar = {
+    .name = "scalar", .round_row = round_row, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
+    .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
+    .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
+    .kv_store_f16 = kv_store_f16, .kv_scores = kv_scores, .kv_mix = kv_mix,
+};

@@ -1,0 +1,87 @@
+/* The table behind ops.h, one filled by each kernels_*.c, and the layout of rounded activations that they share. */
+#ifndef SL_TENSOR_KERNELS_TABLE_H
+#define SL_TENSOR_KERNELS_TABLE_H
+
+#include "tensor/codes.h"
+#include "tensor/kernels.h"
+
+/* One token's rounded activations: n elements padded with zeros to whole groups of 32.
+ *
+ *     int8_t  codes[32 * groups]
+ *     float   scale[groups]     amax / 127; NaN when an element is not finite
+ *     int32_t sum32[groups]     sum of 32 codes
+ *     int32_t sum16[2 * groups] sums of 16
+ */
+typedef struct sl_rounded {
+    const int8_t *codes;
+    const float *scale;
+    const int32_t *sum32, *sum16;
+} sl_rounded;
+
+static inline size_t sl_rounded_bytes(int64_t n) {
+    size_t groups = (size_t)(n + 31) / 32;
+    return (groups * 48 + 63) & ~(size_t)63;
+}
+
+static inline sl_rounded sl_rounded_at(const void *blocks, int64_t n, int64_t token) {
+    size_t groups = (size_t)(n + 31) / 32;
+    const char *p = (const char *)blocks + (size_t)token * sl_rounded_bytes(n);
+    return (sl_rounded){(const int8_t *)p, (const float *)(const void *)(p + groups * 32),
+                        (const int32_t *)(const void *)(p + groups * 36), (const int32_t *)(const void *)(p + groups * 40)};
+}
+
+/* Below this the reciprocal of the scale would overflow; such a group rounds to zeros. */
+#define SL_ROUND_MIN 1e-30f
+
+/* A product y[t * y_stride + r] = w[r] . x[t] + bias[r]; kernels compute rows [r0, r1) for tokens [t0, t1). */
+typedef struct sl_product {
+    sl_type type;
+    const uint8_t *w;  /* row 0; row r is row_bytes * r further */
+    size_t row_bytes;
+    int64_t n;         /* columns */
+    const float *x;    /* f32 activations, x_stride floats between tokens */
+    size_t x_stride;
+    const void *blocks; /* rounded activations */
+    const float *bias; /* NULL: none */
+    float *y;
+    size_t y_stride;
+} sl_product;
+
+/* The order of summation, the same in every table and for every shape:
+ *
+ * matmul_codes: groups of 16 or 32 columns in order. A group adds  (float)(integer dot) * (w scale * x scale)  and then,
+ * for types with minimums,  w min * (x scale * (float)(sum of x codes)),  each operation rounded, no fused ones. So all
+ * tables give the same bits.
+ *
+ * matmul_float: lanes over columns within chunks of 1024, reduced by a tree, the chunks added in order. Lanes and fused
+ * operations differ between tables.
+ */
+struct sl_kernels {
+    const char *name;
+    void (*round_row)(const float *x, int64_t n, void *out); /* out: one token of sl_rounded */
+    void (*matmul_codes)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
+    void (*matmul_float)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
+    void (*rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps);
+    void (*layer_norm)(float *y, const float *x, const float *weight, const float *bias, int64_t n, float eps);
+    void (*softmax)(float *x, int64_t n);
+    void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
+    void (*gelu_tanh_mul)(float *y, const float *gate, const float *up, int64_t n);
+    void (*gelu_erf_mul)(float *y, const float *gate, const float *up, int64_t n);
+    void (*add)(float *y, const float *x, int64_t n);
+    void (*scale)(float *y, float factor, int64_t n);
+    void (*softcap)(float *y, float cap, int64_t n);
+    void (*kv_store_f16)(void *out, const float *x, int64_t n);
+    void (*kv_scores)(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
+                      int64_t head_dim, float scale);
+    void (*kv_mix)(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
+                   int64_t head_dim);
+};
+
+enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduction */
+
+extern const sl_kernels sl_kernels_scalar;
+#if defined(__x86_64__)
+extern const sl_kernels sl_kernels_avx2, sl_kernels_avx512;
+#endif
+
+#endif

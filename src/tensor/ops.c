@@ -1,0 +1,176 @@
+/* The operations of ops.h: choosing the table, splitting products over threads, and handing the rest to the table. */
+#include "tensor/ops.h"
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "tensor/kernels_table.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- the table */
+
+static _Atomic(const sl_kernels *) chosen; /* NULL until the first call; any thread stores the same pointer */
+
+static bool can_run(const sl_kernels *table) {
+#if defined(__x86_64__)
+    const sl_cpu *cpu = sl_cpu_features();
+    bool avx2 = cpu->avx2 && cpu->fma && cpu->f16c;
+    if (table == &sl_kernels_avx2) return avx2;
+    if (table == &sl_kernels_avx512)
+        return avx2 && cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512vnni; /* VNNI implies DQ */
+#endif
+    return table == &sl_kernels_scalar;
+}
+
+/* Best first. */
+static const sl_kernels *const tables[] = {
+#if defined(__x86_64__)
+    &sl_kernels_avx512, &sl_kernels_avx2,
+#endif
+    &sl_kernels_scalar,
+};
+enum { N_TABLES = sizeof tables / sizeof *tables };
+
+const sl_kernels *sl_kernels_get(void) {
+    const sl_kernels *table = atomic_load_explicit(&chosen, memory_order_acquire);
+    if (table) return table;
+    for (int i = 0; i < N_TABLES && !table; i++)
+        if (can_run(tables[i])) table = tables[i];
+    atomic_store_explicit(&chosen, table, memory_order_release);
+    return table;
+}
+
+const char *sl_kernels_name(void) { return sl_kernels_get()->name; }
+
+sllm_status sl_kernels_choose(const char *name, sllm_error *error) {
+    if (!strcmp(name, "auto")) {
+        atomic_store_explicit(&chosen, NULL, memory_order_release);
+        return SLLM_OK;
+    }
+    for (int i = 0; i < N_TABLES; i++) {
+        if (strcmp(tables[i]->name, name)) continue;
+        if (!can_run(tables[i]))
+            return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "kernels '%s': this processor lacks the instructions; "
+                           "'auto' takes the best it has", name);
+        atomic_store_explicit(&chosen, tables[i], memory_order_release);
+        return SLLM_OK;
+    }
+    return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "kernels '%s': unknown here; use auto, scalar, avx2 or avx512", name);
+}
+
+/* ---------------------------------------------------------------- rounded activations */
+
+size_t sl_act_bytes(int64_t n_tokens, int64_t n) { return (size_t)n_tokens * sl_rounded_bytes(n); }
+
+static void round_chunk(void *user, int64_t token, int thread) {
+    (void)thread;
+    const sl_act *act = user;
+    sl_kernels_get()->round_row(act->x + (size_t)token * act->stride, act->n,
+                                (char *)act->blocks + (size_t)token * sl_rounded_bytes(act->n));
+}
+
+void sl_act_round(sl_pool *pool, sl_act *act) {
+    if (!act->blocks) return;
+    if (act->n_tokens < 4) { /* not worth waking anybody */
+        for (int64_t t = 0; t < act->n_tokens; t++) round_chunk(act, t, 0);
+        return;
+    }
+    sl_pool_run(pool, act->n_tokens, round_chunk, act);
+}
+
+/* ---------------------------------------------------------------- products */
+
+typedef struct product_run {
+    sl_product product;
+    void (*kernel)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
+    int64_t rows, tokens, row_step, token_step, row_chunks;
+} product_run;
+
+static void product_chunk(void *user, int64_t chunk, int thread) {
+    (void)thread;
+    const product_run *run = user;
+    int64_t r0 = chunk % run->row_chunks * run->row_step, t0 = chunk / run->row_chunks * run->token_step;
+    int64_t r1 = r0 + run->row_step < run->rows ? r0 + run->row_step : run->rows;
+    int64_t t1 = t0 + run->token_step < run->tokens ? t0 + run->token_step : run->tokens;
+    run->kernel(&run->product, r0, r1, t0, t1);
+}
+
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Chunks small enough that a thread which loses its core delays the others little, large enough to be worth taking:
+ * about 2^17 multiply-adds, rows in whole panels of 16. Only when rows are few are tokens split as well. */
+static void split(product_run *run, int threads) {
+    enum { PANEL = 16, CHUNK_WORK = 1 << 17 };
+    int64_t row_work = run->product.n * run->tokens;
+    int64_t step = row_work > 0 ? CHUNK_WORK / row_work : PANEL;
+    run->row_step = divide_up(step > 0 ? step : 1, PANEL) * PANEL;
+    run->row_chunks = divide_up(run->rows, run->row_step);
+    run->token_step = run->tokens;
+    if (run->row_chunks < 4 * threads && run->tokens > 64)
+        run->token_step = divide_up(divide_up(run->tokens, divide_up(4 * threads, run->row_chunks)), 16) * 16;
+}
+
+void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int64_t expert, const sl_act *act,
+               const float *bias, float *y, size_t y_stride) {
+    const sl_type_info *info = sl_type_get(w->type);
+    const sl_kernels *kernels = sl_kernels_get();
+    product_run run = {.rows = w->shape[w->n_dims - 2], .tokens = act->n_tokens};
+    size_t row_bytes = (size_t)(act->n / info->block) * info->bytes;
+    run.product = (sl_product){.type = w->type, .w = w->data, .row_bytes = row_bytes, .n = act->n, .x = act->x,
+                               .x_stride = act->stride, .blocks = act->blocks, .bias = bias, .y = y,
+                               .y_stride = y_stride};
+    if (expert >= 0) run.product.w += (size_t)expert * (size_t)run.rows * row_bytes;
+    bool rounded = arithmetic == SL_FAST && info->is_quantised && act->blocks;
+    run.kernel = rounded ? kernels->matmul_codes : kernels->matmul_float;
+    if (run.tokens < 1 || run.rows < 1) return;
+    split(&run, pool ? sl_pool_threads(pool) : 1);
+    int64_t chunks = run.row_chunks * divide_up(run.tokens, run.token_step);
+    if (chunks == 1 || !pool)
+        for (int64_t c = 0; c < chunks; c++) product_chunk(&run, c, 0);
+    else
+        sl_pool_run(pool, chunks, product_chunk, &run);
+}
+
+void sl_row(const sl_tensor *w, int64_t row, float *out) {
+    const sl_type_info *info = sl_type_get(w->type);
+    int64_t n = w->shape[w->n_dims - 1];
+    size_t row_bytes = (size_t)(n / info->block) * info->bytes;
+    info->to_float((const char *)w->data + (size_t)row * row_bytes, out, (size_t)n);
+}
+
+/* ---------------------------------------------------------------- rows */
+
+void sl_rms_norm(float *y, const float *x, const float *weight, int64_t n, float eps) {
+    sl_kernels_get()->rms_norm(y, x, weight, n, eps);
+}
+void sl_layer_norm(float *y, const float *x, const float *weight, const float *bias, int64_t n, float eps) {
+    sl_kernels_get()->layer_norm(y, x, weight, bias, n, eps);
+}
+void sl_softmax(float *x, int64_t n) { sl_kernels_get()->softmax(x, n); }
+void sl_silu_mul(float *y, const float *gate, const float *up, int64_t n) { sl_kernels_get()->silu_mul(y, gate, up, n); }
+void sl_gelu_tanh_mul(float *y, const float *gate, const float *up, int64_t n) {
+    sl_kernels_get()->gelu_tanh_mul(y, gate, up, n);
+}
+void sl_gelu_erf_mul(float *y, const float *gate, const float *up, int64_t n) {
+    sl_kernels_get()->gelu_erf_mul(y, gate, up, n);
+}
+void sl_add(float *y, const float *x, int64_t n) { sl_kernels_get()->add(y, x, n); }
+void sl_scale(float *y, float factor, int64_t n) { sl_kernels_get()->scale(y, factor, n); }
+void sl_softcap(float *y, float cap, int64_t n) { sl_kernels_get()->softcap(y, cap, n); }
+
+/* ---------------------------------------------------------------- keys and values */
+
+size_t sl_kv_type_bytes(sl_kv_type type) { return type == SL_KV_F16 ? 2 : 4; }
+
+void sl_kv_store(sl_kv_type type, void *out, const float *x, int64_t n) {
+    if (type == SL_KV_F32) memcpy(out, x, (size_t)n * 4);
+    else sl_kernels_get()->kv_store_f16(out, x, n);
+}
+void sl_kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
+                  int64_t head_dim, float scale) {
+    sl_kernels_get()->kv_scores(type, scores, q, k, stride, n, head_dim, scale);
+}
+void sl_kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n, int64_t head_dim) {
+    sl_kernels_get()->kv_mix(type, out, p, v, stride, n, head_dim);
+}

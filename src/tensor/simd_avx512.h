@@ -1,0 +1,89 @@
+/* Vector names for AVX-512 (F BW VL DQ) with VNNI, and the integer inner loops of kernels_codes.h for it. */
+#ifndef SL_TENSOR_SIMD_AVX512_H
+#define SL_TENSOR_SIMD_AVX512_H
+
+#include "tensor/codes.h"
+
+#include <immintrin.h>
+
+#define LANES 16
+enum { PANEL = 16, TOKENS = 8 };  /* kernels_codes.h: rows of a panel, tokens at once */
+enum { TILE_ROWS = 4, TILE_TOKENS = 4 }; /* kernels_float.h */
+
+#define VINLINE static inline __attribute__((always_inline))
+
+typedef __m512 vfloat;
+typedef __m512i vint;
+
+VINLINE vfloat vf_zero(void) { return _mm512_setzero_ps(); }
+VINLINE vfloat vf_set1(float x) { return _mm512_set1_ps(x); }
+VINLINE vfloat vf_load(const float *p) { return _mm512_loadu_ps(p); }
+VINLINE void vf_store(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
+VINLINE vfloat vf_add(vfloat a, vfloat b) { return _mm512_add_ps(a, b); }
+VINLINE vfloat vf_sub(vfloat a, vfloat b) { return _mm512_sub_ps(a, b); }
+VINLINE vfloat vf_mul(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
+VINLINE vfloat vf_div(vfloat a, vfloat b) { return _mm512_div_ps(a, b); }
+VINLINE vfloat vf_fma(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
+VINLINE vfloat vf_max(vfloat a, vfloat b) { return _mm512_max_ps(a, b); } /* b when either is NaN */
+VINLINE vfloat vf_min(vfloat a, vfloat b) { return _mm512_min_ps(a, b); }
+VINLINE vfloat vf_round(vfloat a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+VINLINE vfloat vf_abs(vfloat a) { return _mm512_abs_ps(a); }
+/* a < b ? x : y */
+VINLINE vfloat vf_where_less(vfloat a, vfloat b, vfloat x, vfloat y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+/* 2^n for whole n in [-126, 127] */
+VINLINE vfloat vf_power2(vfloat n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+VINLINE float vf_sum(vfloat v) {
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+VINLINE vfloat vf_from_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+VINLINE void vf_to_f16(void *p, vfloat v) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+VINLINE vfloat vf_from_bf16(const void *p) {
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+VINLINE vint vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+VINLINE vint vi_sub(vint a, vint b) { return _mm512_sub_epi32(a, b); }
+VINLINE vfloat vi_to_vf(vint a) { return _mm512_cvtepi32_ps(a); }
+
+/* ---------------------------------------------------------------- integer dot products
+ * VNNI multiplies unsigned by signed bytes and adds four products in 32 bits. Types that use all signed values are
+ * stored with 128 added, which the sums of activations take out again. */
+
+VINLINE int code_offset(sl_codes form) { return form.top ? form.offset : 128; }
+VINLINE __m256i stored_codes(sl_codes form, __m256i codes) {
+    return form.top ? codes : _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
+}
+
+/* Eight sums of four neighbouring products: 32 codes of a row times 32 activations. */
+VINLINE __m256i dot32(sl_codes form, __m256i codes, __m256i x) {
+    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), stored_codes(form, codes), x);
+}
+
+/* `words` 4-column words of 16 interleaved rows times the same columns of n tokens. */
+VINLINE void dot_group(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                       vint dots[]) {
+    (void)form;
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) dots[i] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int q = 0; q < words; q++) {
+        vint w = _mm512_load_si512(codes + q * PANEL * 4);
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++) {
+            int32_t word;
+            __builtin_memcpy(&word, x[i] + column + 4 * q, 4);
+            dots[i] = _mm512_dpbusd_epi32(dots[i], w, _mm512_set1_epi32(word));
+        }
+    }
+}
+
+#endif
