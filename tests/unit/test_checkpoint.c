@@ -304,7 +304,42 @@ static void public_writer(void **state) {
     assert_false(sl_path_is_file(in_folder("no.safetensors")));
 }
 
-/* ---- real folders */
+/* ---- real files */
+
+/* The same model in both formats must be the same numbers, in the same shape; `halved`: rounded to f16 in the GGUF. */
+static void expect_same(const sllm_tensor_file *gguf, const char *a, const sllm_tensor_file *folder_file, const char *b,
+                        bool halved) {
+    ptrdiff_t i = sllm_tensor_file_find(gguf, a), j = sllm_tensor_file_find(folder_file, b);
+    sllm_tensor_info x, y;
+    sllm_error error = {0};
+    assert_int_equal(sllm_tensor_file_info(gguf, (size_t)i, &x, &error), SLLM_OK);
+    assert_int_equal(sllm_tensor_file_info(folder_file, (size_t)j, &y, &error), SLLM_OK);
+    assert_int_equal(x.n_dims, y.n_dims);
+    assert_memory_equal(x.shape, y.shape, sizeof x.shape);
+    assert_string_equal(x.type, halved ? "F16" : "F32");
+    float *p = malloc(x.n_elements * sizeof *p), *q = malloc(y.n_elements * sizeof *q);
+    assert_true(p && q);
+    assert_int_equal(sllm_tensor_file_read_f32(gguf, (size_t)i, 0, x.n_elements, p, &error), SLLM_OK);
+    assert_int_equal(sllm_tensor_file_read_f32(folder_file, (size_t)j, 0, y.n_elements, q, &error), SLLM_OK);
+    for (uint64_t k = 0; k < x.n_elements; k++)
+        assert_true(p[k] == (halved ? sl_f16_to_f32(sl_f32_to_f16(q[k])) : q[k]));
+    free(p);
+    free(q);
+}
+
+static void formats_agree(void **state) {
+    (void)state;
+    sllm_tensor_file *gguf, *safetensors;
+    sllm_error error = {0};
+    if (sllm_tensor_file_open(SLLM_SOURCE_DIR "/tests/golden/data/quant/gguf/gpt2/gpt2-f16.gguf", &gguf, &error) ||
+        sllm_tensor_file_open(SLLM_SOURCE_DIR "/tests/golden/data/models/gpt2", &safetensors, &error))
+        fail_msg("%s", error.message);
+    expect_same(gguf, "token_embd.weight", safetensors, "transformer.wte.weight", true);
+    expect_same(gguf, "position_embd.weight", safetensors, "transformer.wpe.weight", false);
+    expect_same(gguf, "blk.1.attn_norm.weight", safetensors, "transformer.h.1.ln_1.weight", false);
+    sllm_tensor_file_close(gguf);
+    sllm_tensor_file_close(safetensors);
+}
 
 static int open_all(const char *path) {
     int n = 0;
@@ -344,6 +379,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(public_view, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(public_view_of_gguf, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(public_writer, make_folder, remove_folder),
+        cmocka_unit_test(formats_agree),
         cmocka_unit_test(opens_real_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
