@@ -237,7 +237,7 @@ static void public_view_of_gguf(void **state) {
     (void)state;
     static const float f32[4] = {0.5f, -1, 2, 3};
     static const int32_t i32[3] = {-7, 8, INT32_MIN};
-    uint8_t q8[2 * 34]; /* two Q8_0 blocks: scale 0.5 (f16 0x3800), then codes -16..15; the second with scale 2 (0x4000) */
+    uint8_t q8[2 * 34]; /* two Q8_0 blocks of codes -16..15, with scales 0.5 (f16 0x3800) and 2 (0x4000) */
     for (int block = 0; block < 2; block++) {
         memcpy(q8 + 34 * block, block ? "\0\x40" : "\0\x38", 2);
         for (int i = 0; i < 32; i++) q8[34 * block + 2 + i] = (uint8_t)(int8_t)(i - 16);
@@ -289,7 +289,8 @@ static void public_writer(void **state) {
     sllm_tensor_file *file;
     sllm_error error = {0};
     float out[6];
-    assert_int_equal(sllm_tensor_writer_new(in_folder("out.safetensors"), "logits", shape, 3, &writer, &error), SLLM_OK);
+    assert_int_equal(sllm_tensor_writer_new(in_folder("out.safetensors"), "logits", shape, 3, &writer, &error),
+                     SLLM_OK);
     assert_int_equal(sllm_tensor_writer_write(writer, values, 3, &error), SLLM_OK);
     assert_int_equal(sllm_tensor_writer_write(writer, values + 3, 3, &error), SLLM_OK);
     assert_int_equal(sllm_tensor_writer_finish(writer, &error), SLLM_OK);
@@ -297,7 +298,8 @@ static void public_writer(void **state) {
     assert_int_equal(sllm_tensor_file_read_f32(file, 0, 0, 6, out, &error), SLLM_OK);
     assert_memory_equal(out, values, sizeof values);
     sllm_tensor_file_close(file);
-    assert_int_equal(sllm_tensor_writer_new(in_folder("no.safetensors"), "t", shape, 9, &writer, &error), SLLM_ERROR_ARGUMENT);
+    assert_int_equal(sllm_tensor_writer_new(in_folder("no.safetensors"), "t", shape, 9, &writer, &error),
+                     SLLM_ERROR_ARGUMENT);
     assert_null(writer);
     assert_int_equal(sllm_tensor_writer_new(in_folder("no.safetensors"), "t", shape, 3, &writer, &error), SLLM_OK);
     sllm_tensor_writer_abandon(writer);
@@ -363,7 +365,8 @@ static int open_all(const char *path) {
 
 static void opens_real_folders(void **state) {
     (void)state;
-    int n = open_all(SLLM_SOURCE_DIR "/tests/golden/data/models") + open_all(SLLM_SOURCE_DIR "/../shared/golden/models") +
+    int n = open_all(SLLM_SOURCE_DIR "/tests/golden/data/models") +
+            open_all(SLLM_SOURCE_DIR "/../shared/golden/models") +
             open_all(SLLM_SOURCE_DIR "/../shared/golden/quant/bnb_models");
     print_message("%d model folders opened\n", n);
     if (!n) skip();

@@ -427,7 +427,8 @@ static uint64_t walk(const sl_gguf *gguf) {
             for (size_t j = 0; j < value.string.length; j++) sum += (unsigned char)value.string.data[j];
         if (value.type != SL_GGUF_ARRAY) continue;
         uint64_t n = 0;
-        for (const unsigned char *cursor = value.array.data; sl_gguf_array_next(&value, &cursor, &item); n++) sum += item.type;
+        for (const unsigned char *cursor = value.array.data; sl_gguf_array_next(&value, &cursor, &item); n++)
+            sum += item.type;
         assert_int_equal(n, value.array.count);
     }
     for (size_t i = 0; i < sl_gguf_tensor_count(gguf); i++) {
