@@ -16,8 +16,8 @@ static void check_entry(jinja *j, const jinja_node *node, place at) {
     if (node->entry || at.soft) return;
     j->line = node->line;
     const jinja_string *name = node->value.as.string;
-    jinja_fail(j, "TemplateAssertionError", "No %s named '%.*s'.", node->kind == JINJA_FILTER ? "filter" : "test",
-               (int)name->length, name->data);
+    sl_jinja_fail(j, "TemplateAssertionError", "No %s named '%.*s'.", node->kind == JINJA_FILTER ? "filter" : "test",
+                  (int)name->length, name->data);
 }
 
 /* ---------------------------------------------------------------- names that a body uses */
@@ -36,7 +36,7 @@ static void look_all(jinja *j, wanted *w, jinja_node *const *nodes, size_t n, bo
 
 static void look_name(wanted *w, int name, bool store) {
     for (int i = 0; i < 3; i++) {
-        if (!w->text[i] || !jinja_string_is(w->program->names[name], w->text[i])) continue;
+        if (!w->text[i] || !sl_jinja_string_is(w->program->names[name], w->text[i])) continue;
         if (store) w->stored[i] = true;
         else if (!w->stored[i]) w->found[i] = true;
     }
@@ -45,7 +45,7 @@ static void look_name(wanted *w, int name, bool store) {
 /* Walks in the order in which Jinja visits the children; a name that is stored first is an ordinary variable. */
 static void look(jinja *j, wanted *w, const jinja_node *node, bool store) {
     if (!node || node->kind == JINJA_BLOCK) return;
-    jinja_enter(j);
+    sl_jinja_enter(j);
     if (node->kind == JINJA_NAME) {
         look_name(w, node->name, store);
     } else {
@@ -65,7 +65,7 @@ static void look(jinja *j, wanted *w, const jinja_node *node, bool store) {
             look_all(j, w, node->body, node->n_body, false);
         }
     }
-    jinja_leave(j);
+    sl_jinja_leave(j);
 }
 
 static void check_macro(jinja *j, jinja_program *program, jinja_node *node) {
@@ -75,12 +75,13 @@ static void check_macro(jinja *j, jinja_program *program, jinja_node *node) {
     node->uses_kwargs = w.found[1];
     node->uses_varargs = w.found[2];
     for (size_t i = 0; i < node->n_names; i++) {
-        if (jinja_string_is(program->names[node->names[i]], "kwargs")) node->uses_kwargs = false;
-        if (jinja_string_is(program->names[node->names[i]], "varargs")) node->uses_varargs = false;
-        if (!jinja_string_is(program->names[node->names[i]], "caller") || !node->uses_caller) continue;
+        if (sl_jinja_string_is(program->names[node->names[i]], "kwargs")) node->uses_kwargs = false;
+        if (sl_jinja_string_is(program->names[node->names[i]], "varargs")) node->uses_varargs = false;
+        if (!sl_jinja_string_is(program->names[node->names[i]], "caller") || !node->uses_caller) continue;
         j->line = node->line;
         if (i < node->n_names - node->n_other)
-            jinja_fail(j, "TemplateAssertionError", "the special \"caller\" argument must be omitted or be given a default");
+            sl_jinja_fail(j, "TemplateAssertionError",
+                          "the special \"caller\" argument must be omitted or be given a default");
     }
 }
 
@@ -90,7 +91,7 @@ static void check_loop_name(jinja *j, const jinja_program *program, const jinja_
     look(j, &w, node, false);
     j->line = node->line;
     if (w.stored[0])
-        jinja_fail(j, "TemplateAssertionError", "Can't assign to special loop variable in for-loop target");
+        sl_jinja_fail(j, "TemplateAssertionError", "Can't assign to special loop variable in for-loop target");
 }
 
 /* ---------------------------------------------------------------- the walk */
@@ -106,13 +107,13 @@ static void check_for(jinja *j, jinja_program *program, jinja_node *node, place 
 static void check(jinja *j, jinja_program *program, jinja_node *node, place at) {
     place inner = {.in_loop = at.in_loop};
     if (!node) return;
-    jinja_enter(j);
+    sl_jinja_enter(j);
     switch ((jinja_kind)node->kind) {
     case JINJA_FOR: check_for(j, program, node, at); break;
     case JINJA_BREAK:
     case JINJA_CONTINUE:
         j->line = node->line;
-        if (!at.in_loop) jinja_fail(j, "TemplateSyntaxError", "'break' and 'continue' belong inside a loop");
+        if (!at.in_loop) sl_jinja_fail(j, "TemplateSyntaxError", "'break' and 'continue' belong inside a loop");
         break;
     case JINJA_MACRO_DEF:
     case JINJA_CALL_BLOCK:
@@ -135,7 +136,9 @@ static void check(jinja *j, jinja_program *program, jinja_node *node, place at) 
         check_all(j, program, node->body, node->n_body, is_scope ? inner : at);
         check_all(j, program, node->other, node->n_other, at);
     }
-    jinja_leave(j);
+    sl_jinja_leave(j);
 }
 
-void jinja_check(jinja *j, jinja_program *program) { check_all(j, program, program->body, program->n_body, (place){0}); }
+void sl_jinja_check(jinja *j, jinja_program *program) {
+    check_all(j, program, program->body, program->n_body, (place){0});
+}

@@ -10,8 +10,8 @@ enum { LIMB = 1000000000 };
 static jinja_big *new_big(jinja *j, size_t length) {
     size_t bytes;
     if (__builtin_mul_overflow(length, sizeof(uint32_t), &bytes) || bytes > SIZE_MAX / 2)
-        jinja_fail_limit(j, "memory, bytes", j->arena->limit);
-    jinja_big *made = jinja_alloc(j, sizeof(jinja_big) + bytes);
+        sl_jinja_fail_limit(j, "memory, bytes", j->arena->limit);
+    jinja_big *made = sl_jinja_alloc(j, sizeof(jinja_big) + bytes);
     made->length = length;
     return made;
 }
@@ -38,13 +38,13 @@ static jinja_value narrow(jinja_big *a) {
     if (a->length <= 3) {
         unsigned __int128 magnitude = 0;
         for (size_t i = a->length; i-- > 0;) magnitude = magnitude * LIMB + a->limbs[i];
-        if (magnitude <= INT64_MAX) return jinja_int(a->negative ? -(int64_t)magnitude : (int64_t)magnitude);
-        if (a->negative && magnitude == (unsigned __int128)INT64_MAX + 1) return jinja_int(INT64_MIN);
+        if (magnitude <= INT64_MAX) return sl_jinja_int(a->negative ? -(int64_t)magnitude : (int64_t)magnitude);
+        if (a->negative && magnitude == (unsigned __int128)INT64_MAX + 1) return sl_jinja_int(INT64_MIN);
     }
     return (jinja_value){.type = JINJA_BIG, .as.big = a};
 }
 
-bool jinja_big_negative(jinja_value a) {
+bool sl_jinja_big_negative(jinja_value a) {
     if (a.type == JINJA_BIG) return a.as.big->negative;
     return a.type == JINJA_INT && a.as.integer < 0;
 }
@@ -80,9 +80,9 @@ static jinja_big *subtract_magnitude(jinja *j, const jinja_big *a, const jinja_b
     return difference;
 }
 
-jinja_value jinja_big_add(jinja *j, jinja_value left, jinja_value right, bool subtract) {
+jinja_value sl_jinja_big_add(jinja *j, jinja_value left, jinja_value right, bool subtract) {
     const jinja_big *a = widen(j, left), *b = widen(j, right);
-    jinja_charge(j, (a->length + b->length) / 16);
+    sl_jinja_charge(j, (a->length + b->length) / 16);
     bool b_negative = b->negative != subtract;
     jinja_big *result;
     if (a->negative == b_negative) {
@@ -99,7 +99,7 @@ jinja_value jinja_big_add(jinja *j, jinja_value left, jinja_value right, bool su
 }
 
 static jinja_big *multiply(jinja *j, const jinja_big *a, const jinja_big *b) {
-    jinja_charge(j, (uint64_t)a->length * b->length / 16);
+    sl_jinja_charge(j, (uint64_t)a->length * b->length / 16);
     jinja_big *product = new_big(j, a->length + b->length);
     for (size_t i = 0; i < a->length; i++) {
         uint64_t carry = 0;
@@ -115,7 +115,7 @@ static jinja_big *multiply(jinja *j, const jinja_big *a, const jinja_big *b) {
     return product;
 }
 
-jinja_value jinja_big_multiply(jinja *j, jinja_value a, jinja_value b) {
+jinja_value sl_jinja_big_multiply(jinja *j, jinja_value a, jinja_value b) {
     return narrow(multiply(j, widen(j, a), widen(j, b)));
 }
 
@@ -188,7 +188,7 @@ static jinja_big *divide_long(jinja *j, const jinja_big *a, const jinja_big *b, 
     return quotient;
 }
 
-void jinja_big_divide(jinja *j, jinja_value left, jinja_value right, jinja_value *quotient, jinja_value *remainder) {
+void sl_jinja_big_divide(jinja *j, jinja_value left, jinja_value right, jinja_value *quotient, jinja_value *remainder) {
     const jinja_big *a = widen(j, left), *b = widen(j, right);
     jinja_big *q, *r;
     if (compare_magnitude(a, b) < 0) {
@@ -199,7 +199,7 @@ void jinja_big_divide(jinja *j, jinja_value left, jinja_value right, jinja_value
         r = new_big(j, 1);
         r->limbs[0] = divide_small(q, b->limbs[0]);
     } else {
-        jinja_charge(j, (uint64_t)(a->length - b->length + 1) * b->length / 16);
+        sl_jinja_charge(j, (uint64_t)(a->length - b->length + 1) * b->length / 16);
         q = divide_long(j, a, b, &r);
     }
     trim(r);
@@ -208,15 +208,15 @@ void jinja_big_divide(jinja *j, jinja_value left, jinja_value right, jinja_value
     *quotient = narrow(q);
     *remainder = narrow(r);
     if (r->length && a->negative != b->negative) { /* floor */
-        *quotient = jinja_big_add(j, *quotient, jinja_int(1), true);
-        *remainder = jinja_big_add(j, *remainder, right, false);
+        *quotient = sl_jinja_big_add(j, *quotient, sl_jinja_int(1), true);
+        *remainder = sl_jinja_big_add(j, *remainder, right, false);
     }
 }
 
-jinja_value jinja_big_power(jinja *j, jinja_value base, int64_t exponent) {
-    const jinja_big *square = widen(j, base), *result = widen(j, jinja_int(1));
-    if (!square->length) return jinja_int(exponent == 0);
-    if (square->length == 1 && square->limbs[0] == 1) return jinja_int(square->negative && exponent % 2 ? -1 : 1);
+jinja_value sl_jinja_big_power(jinja *j, jinja_value base, int64_t exponent) {
+    const jinja_big *square = widen(j, base), *result = widen(j, sl_jinja_int(1));
+    if (!square->length) return sl_jinja_int(exponent == 0);
+    if (square->length == 1 && square->limbs[0] == 1) return sl_jinja_int(square->negative && exponent % 2 ? -1 : 1);
     for (; exponent; exponent /= 2) {
         if (exponent % 2) result = multiply(j, result, square);
         if (exponent > 1) square = multiply(j, square, square);
@@ -224,20 +224,20 @@ jinja_value jinja_big_power(jinja *j, jinja_value base, int64_t exponent) {
     return narrow(copy(j, result, 0));
 }
 
-jinja_value jinja_big_negate(jinja *j, jinja_value a) {
+jinja_value sl_jinja_big_negate(jinja *j, jinja_value a) {
     jinja_big *made = copy(j, widen(j, a), 0);
     made->negative = !made->negative;
     return narrow(made);
 }
 
-int jinja_big_compare(jinja *j, jinja_value left, jinja_value right) {
+int sl_jinja_big_compare(jinja *j, jinja_value left, jinja_value right) {
     const jinja_big *a = widen(j, left), *b = widen(j, right);
     if (a->negative != b->negative) return a->negative ? -1 : 1;
     int order = compare_magnitude(a, b);
     return a->negative ? -order : order;
 }
 
-double jinja_big_to_double(const jinja_big *a) {
+double sl_jinja_big_to_double(const jinja_big *a) {
     /* strtod rounds correctly; beyond 40 limbs (360 digits) every number is infinite. */
     if (a->length > 40) return a->negative ? -HUGE_VAL : HUGE_VAL;
     char digits[40 * 9 + 2], *at = digits;
@@ -247,10 +247,10 @@ double jinja_big_to_double(const jinja_big *a) {
     return strtod(digits, NULL);
 }
 
-jinja_value jinja_big_from_double(jinja *j, double whole) {
+jinja_value sl_jinja_big_from_double(jinja *j, double whole) {
     char digits[330];
     int n = snprintf(digits, sizeof digits, "%.0f", fabs(whole));
-    return jinja_big_parse(j, digits, (size_t)n, 10, whole < 0);
+    return sl_jinja_big_parse(j, digits, (size_t)n, 10, whole < 0);
 }
 
 static int digit_value(char c) {
@@ -258,7 +258,7 @@ static int digit_value(char c) {
     return (c | 0x20) - 'a' + 10;
 }
 
-jinja_value jinja_big_parse(jinja *j, const char *digits, size_t length, int base, bool negative) {
+jinja_value sl_jinja_big_parse(jinja *j, const char *digits, size_t length, int base, bool negative) {
     jinja_big *made = new_big(j, base == 10 ? length / 9 + 1 : length * 2 / 9 + 2);
     made->negative = negative;
     if (base == 10) {
@@ -267,7 +267,7 @@ jinja_value jinja_big_parse(jinja *j, const char *digits, size_t length, int bas
             *limb = *limb * 10 + (uint32_t)(digits[i] - '0');
         }
     } else {
-        jinja_charge(j, length * made->length / 64);
+        sl_jinja_charge(j, length * made->length / 64);
         size_t used = 0;
         for (size_t i = 0; i < length; i++) {
             uint64_t carry = (uint64_t)digit_value(digits[i]);
@@ -282,19 +282,19 @@ jinja_value jinja_big_parse(jinja *j, const char *digits, size_t length, int bas
     return narrow(made);
 }
 
-void jinja_big_digits(jinja_text *out, jinja_value v, int base) {
+void sl_jinja_big_digits(jinja_text *out, jinja_value v, int base) {
     const jinja_big *a = widen(out->j, v);
     if (!a->length) {
-        jinja_text_putc(out, '0');
+        sl_jinja_text_putc(out, '0');
     } else if (base == 10) {
-        jinja_text_printf(out, "%u", (unsigned)a->limbs[a->length - 1]);
-        for (size_t i = a->length - 1; i-- > 0;) jinja_text_printf(out, "%09u", (unsigned)a->limbs[i]);
+        sl_jinja_text_printf(out, "%u", (unsigned)a->limbs[a->length - 1]);
+        for (size_t i = a->length - 1; i-- > 0;) sl_jinja_text_printf(out, "%09u", (unsigned)a->limbs[i]);
     } else {
         jinja_big *rest = copy(out->j, a, 0);
         size_t from = out->length;
         while (rest->length) {
-            jinja_charge(out->j, rest->length / 16);
-            jinja_text_putc(out, "0123456789abcdef"[divide_small(rest, (uint32_t)base)]);
+            sl_jinja_charge(out->j, rest->length / 16);
+            sl_jinja_text_putc(out, "0123456789abcdef"[divide_small(rest, (uint32_t)base)]);
         }
         for (size_t lo = from, hi = out->length - 1; lo < hi; lo++, hi--) {
             char c = out->data[lo];

@@ -14,18 +14,18 @@ typedef struct jinja_big {
 
 /* a and b are JINJA_INT, JINJA_BIG or JINJA_BOOL; results are JINJA_INT where they fit. Division by zero must be
  * excluded by the caller; both divisions floor, as Python's do. */
-jinja_value jinja_big_add(jinja *j, jinja_value a, jinja_value b, bool subtract);
-jinja_value jinja_big_multiply(jinja *j, jinja_value a, jinja_value b);
-void jinja_big_divide(jinja *j, jinja_value a, jinja_value b, jinja_value *quotient, jinja_value *remainder);
-jinja_value jinja_big_power(jinja *j, jinja_value base, int64_t exponent); /* exponent >= 0 */
-jinja_value jinja_big_negate(jinja *j, jinja_value a);
-int jinja_big_compare(jinja *j, jinja_value a, jinja_value b); /* -1, 0, 1 */
-double jinja_big_to_double(const jinja_big *a);                /* HUGE_VAL when too large; rounds to nearest */
-jinja_value jinja_big_from_double(jinja *j, double whole);     /* a whole number */
+jinja_value sl_jinja_big_add(jinja *j, jinja_value a, jinja_value b, bool subtract);
+jinja_value sl_jinja_big_multiply(jinja *j, jinja_value a, jinja_value b);
+void sl_jinja_big_divide(jinja *j, jinja_value a, jinja_value b, jinja_value *quotient, jinja_value *remainder);
+jinja_value sl_jinja_big_power(jinja *j, jinja_value base, int64_t exponent); /* exponent >= 0 */
+jinja_value sl_jinja_big_negate(jinja *j, jinja_value a);
+int sl_jinja_big_compare(jinja *j, jinja_value a, jinja_value b); /* -1, 0, 1 */
+double sl_jinja_big_to_double(const jinja_big *a);                /* HUGE_VAL when too large; rounds to nearest */
+jinja_value sl_jinja_big_from_double(jinja *j, double whole);     /* a whole number */
 /* digits [length] in base 2..36, all valid. */
-jinja_value jinja_big_parse(jinja *j, const char *digits, size_t length, int base, bool negative);
+jinja_value sl_jinja_big_parse(jinja *j, const char *digits, size_t length, int base, bool negative);
 /* The magnitude in base 2, 8, 10 or 16 (lower case). */
-void jinja_big_digits(jinja_text *out, jinja_value a, int base);
-bool jinja_big_negative(jinja_value a);
+void sl_jinja_big_digits(jinja_text *out, jinja_value a, int base);
+bool sl_jinja_big_negative(jinja_value a);
 
 #endif

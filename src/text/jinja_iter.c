@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-bool jinja_is_iterable(jinja_value v) {
+bool sl_jinja_is_iterable(jinja_value v) {
     switch ((jinja_type)v.type) {
     case JINJA_UNDEFINED:
     case JINJA_STRING:
@@ -22,7 +22,7 @@ bool jinja_is_iterable(jinja_value v) {
 
 static jinja_value pair(jinja *j, jinja_value key, jinja_value value) {
     jinja_value items[2] = {key, value};
-    return jinja_tuple(j, 2, items);
+    return sl_jinja_tuple(j, 2, items);
 }
 
 static bool next_list(jinja *j, jinja_iterator *it, jinja_value *item) {
@@ -38,7 +38,7 @@ static bool next_char(jinja *j, jinja_iterator *it, jinja_value *item) {
     if (it->position >= s->length) return false;
     size_t end = it->position + 1;
     while (end < s->length && ((unsigned char)s->data[end] & 0xC0) == 0x80) end++;
-    *item = jinja_str(j, s->data + it->position, end - it->position);
+    *item = sl_jinja_str(j, s->data + it->position, end - it->position);
     it->position = end;
     return true;
 }
@@ -47,7 +47,7 @@ static bool next_byte(jinja *j, jinja_iterator *it, jinja_value *item) {
     (void)j;
     const jinja_string *s = it->source.as.string;
     if (it->position >= s->length) return false;
-    *item = jinja_int((unsigned char)s->data[it->position++]);
+    *item = sl_jinja_int((unsigned char)s->data[it->position++]);
     return true;
 }
 
@@ -66,7 +66,7 @@ static bool next_number(jinja *j, jinja_iterator *it, jinja_value *item) {
     (void)j;
     const jinja_range *range = it->source.as.range;
     if ((int64_t)it->position >= range->length) return false;
-    *item = jinja_int((int64_t)((uint64_t)range->start + it->position++ * (uint64_t)range->step));
+    *item = sl_jinja_int((int64_t)((uint64_t)range->start + it->position++ * (uint64_t)range->step));
     return true;
 }
 
@@ -81,8 +81,8 @@ static bool next_of_loop(jinja *j, jinja_iterator *it, jinja_value *item) {
     jinja_value next;
     if (loop->after.type != JINJA_MISSING) {
         next = loop->after;
-        loop->after = jinja_missing;
-    } else if (!jinja_next(j, loop->iterator, &next)) {
+        loop->after = sl_jinja_missing;
+    } else if (!sl_jinja_next(j, loop->iterator, &next)) {
         return false;
     }
     loop->index0++;
@@ -92,58 +92,61 @@ static bool next_of_loop(jinja *j, jinja_iterator *it, jinja_value *item) {
     return true;
 }
 
-jinja_iterator *jinja_iterate(jinja *j, jinja_value v) {
-    static const struct { const char *type; bool (*next)(jinja *, jinja_iterator *, jinja_value *); } kinds[] = {
-        [JINJA_UNDEFINED] = {"generator", next_nothing}, [JINJA_STRING] = {"str_iterator", next_char},
-        [JINJA_BYTES] = {"bytes_iterator", next_byte},   [JINJA_LIST] = {"list_iterator", next_list},
-        [JINJA_TUPLE] = {"tuple_iterator", next_list},   [JINJA_DICT] = {"dict_keyiterator", next_entry},
-        [JINJA_VIEW] = {"dict_itemiterator", next_entry}, [JINJA_RANGE] = {"range_iterator", next_number},
-        [JINJA_LOOP] = {"LoopContext", next_of_loop}};
+jinja_iterator *sl_jinja_iterate(jinja *j, jinja_value v) {
+    static const struct {
+        const char *type;
+        bool (*next)(jinja *, jinja_iterator *, jinja_value *);
+    } kinds[] = {[JINJA_UNDEFINED] = {"generator", next_nothing},  [JINJA_STRING] = {"str_iterator", next_char},
+                 [JINJA_BYTES] = {"bytes_iterator", next_byte},    [JINJA_LIST] = {"list_iterator", next_list},
+                 [JINJA_TUPLE] = {"tuple_iterator", next_list},    [JINJA_DICT] = {"dict_keyiterator", next_entry},
+                 [JINJA_VIEW] = {"dict_itemiterator", next_entry}, [JINJA_RANGE] = {"range_iterator", next_number},
+                 [JINJA_LOOP] = {"LoopContext", next_of_loop}};
     if (v.type == JINJA_ITERATOR) return v.as.iterator;
-    if (!jinja_is_iterable(v)) jinja_fail(j, "TypeError", "'%s' object is not iterable", jinja_type_name(v));
-    jinja_iterator *it = jinja_alloc(j, sizeof *it);
+    if (!sl_jinja_is_iterable(v)) sl_jinja_fail(j, "TypeError", "'%s' object is not iterable", sl_jinja_type_name(v));
+    jinja_iterator *it = sl_jinja_alloc(j, sizeof *it);
     it->type = kinds[v.type].type;
     it->next = kinds[v.type].next;
     it->source = v;
     return it;
 }
 
-bool jinja_next(jinja *j, jinja_iterator *it, jinja_value *item) {
+bool sl_jinja_next(jinja *j, jinja_iterator *it, jinja_value *item) {
     if (it->done) return false;
-    jinja_charge(j, 1);
-    jinja_enter(j);
+    sl_jinja_charge(j, 1);
+    sl_jinja_enter(j);
     if (!it->next(j, it, item)) it->done = true;
-    jinja_leave(j);
+    sl_jinja_leave(j);
     return !it->done;
 }
 
-jinja_value jinja_generator(jinja *j, const char *type, bool (*next)(jinja *, jinja_iterator *, jinja_value *),
-                            jinja_iterator **made) {
-    jinja_iterator *it = jinja_alloc(j, sizeof *it);
+jinja_value sl_jinja_generator(jinja *j, const char *type, bool (*next)(jinja *, jinja_iterator *, jinja_value *),
+                               jinja_iterator **made) {
+    jinja_iterator *it = sl_jinja_alloc(j, sizeof *it);
     it->type = type;
     it->next = next;
     *made = it;
     return (jinja_value){.type = JINJA_ITERATOR, .as.iterator = it};
 }
 
-jinja_value jinja_collect(jinja *j, jinja_value v) {
+jinja_value sl_jinja_collect(jinja *j, jinja_value v) {
     if (jinja_is_sequence(v)) {
-        jinja_value copy = jinja_list_new(j, v.as.list->length);
-        jinja_charge(j, v.as.list->length / 16);
-        if (v.as.list->length) memcpy(copy.as.list->items, v.as.list->items, v.as.list->length * sizeof *v.as.list->items);
+        jinja_value copy = sl_jinja_list_new(j, v.as.list->length);
+        sl_jinja_charge(j, v.as.list->length / 16);
+        if (v.as.list->length)
+            memcpy(copy.as.list->items, v.as.list->items, v.as.list->length * sizeof *v.as.list->items);
         copy.as.list->length = v.as.list->length;
         return copy;
     }
-    jinja_value list = jinja_list_new(j, 0), item;
-    jinja_iterator *it = jinja_iterate(j, v);
-    while (jinja_next(j, it, &item)) jinja_list_push(j, list.as.list, item);
+    jinja_value list = sl_jinja_list_new(j, 0), item;
+    jinja_iterator *it = sl_jinja_iterate(j, v);
+    while (sl_jinja_next(j, it, &item)) sl_jinja_list_push(j, list.as.list, item);
     return list;
 }
 
 static bool next_reversed(jinja *j, jinja_iterator *it, jinja_value *item) {
     if (!it->started) {
         it->started = true;
-        it->source = jinja_collect(j, it->source);
+        it->source = sl_jinja_collect(j, it->source);
         it->position = it->source.as.list->length;
     }
     if (!it->position) return false;
@@ -151,15 +154,19 @@ static bool next_reversed(jinja *j, jinja_iterator *it, jinja_value *item) {
     return true;
 }
 
-jinja_value jinja_reversed(jinja *j, jinja_value v) {
-    static const char *const types[] = {
-        [JINJA_STRING] = "reversed", [JINJA_BYTES] = "reversed", [JINJA_LIST] = "list_reverseiterator", [JINJA_TUPLE] = "reversed",
-        [JINJA_DICT] = "dict_reversekeyiterator", [JINJA_VIEW] = "dict_reverseitemiterator", [JINJA_RANGE] = "range_iterator"};
-    if (v.type == JINJA_UNDEFINED) jinja_fail_undefined(j, v);
+jinja_value sl_jinja_reversed(jinja *j, jinja_value v) {
+    static const char *const types[] = {[JINJA_STRING] = "reversed",
+                                        [JINJA_BYTES] = "reversed",
+                                        [JINJA_LIST] = "list_reverseiterator",
+                                        [JINJA_TUPLE] = "reversed",
+                                        [JINJA_DICT] = "dict_reversekeyiterator",
+                                        [JINJA_VIEW] = "dict_reverseitemiterator",
+                                        [JINJA_RANGE] = "range_iterator"};
+    if (v.type == JINJA_UNDEFINED) sl_jinja_fail_undefined(j, v);
     if (v.type >= sizeof types / sizeof *types || !types[v.type])
-        jinja_fail(j, "TypeError", "'%s' object is not reversible", jinja_type_name(v));
+        sl_jinja_fail(j, "TypeError", "'%s' object is not reversible", sl_jinja_type_name(v));
     jinja_iterator *it;
-    jinja_value iterator = jinja_generator(j, types[v.type], next_reversed, &it);
+    jinja_value iterator = sl_jinja_generator(j, types[v.type], next_reversed, &it);
     it->source = v;
     return iterator;
 }
@@ -167,18 +174,18 @@ jinja_value jinja_reversed(jinja *j, jinja_value v) {
 /* ---------------------------------------------------------------- sorting */
 
 /* Bottom-up merge sort: stable, and every comparison goes through Python's "<" so that mixed types fail. */
-void jinja_sort(jinja *j, jinja_value *items, jinja_value *keys, size_t n, bool reverse) {
-    jinja_value *items2 = jinja_array(j, n, sizeof *items2), *keys2 = jinja_array(j, n, sizeof *keys2);
+void sl_jinja_sort(jinja *j, jinja_value *items, jinja_value *keys, size_t n, bool reverse) {
+    jinja_value *items2 = sl_jinja_array(j, n, sizeof *items2), *keys2 = sl_jinja_array(j, n, sizeof *keys2);
     jinja_value *from_items = items, *from_keys = keys, *to_items = items2, *to_keys = keys2;
     for (size_t width = 1; width < n; width *= 2) {
         for (size_t start = 0; start < n; start += 2 * width) {
             size_t middle = start + width < n ? start + width : n, end = middle + width < n ? middle + width : n;
             size_t a = start, b = middle;
-            jinja_charge(j, end - start);
+            sl_jinja_charge(j, end - start);
             for (size_t at = start; at < end; at++) {
                 /* the right one goes first only when it must: that keeps equal ones in order */
-                bool right = a >= middle || (b < end && (reverse ? jinja_less(j, from_keys[a], from_keys[b])
-                                                                  : jinja_less(j, from_keys[b], from_keys[a])));
+                bool right = a >= middle || (b < end && (reverse ? sl_jinja_less(j, from_keys[a], from_keys[b])
+                                                                 : sl_jinja_less(j, from_keys[b], from_keys[a])));
                 size_t pick = right ? b++ : a++;
                 to_items[at] = from_items[pick];
                 to_keys[at] = from_keys[pick];

@@ -21,13 +21,13 @@ typedef struct lexer {
 
 static noreturn void fail(lexer *x, const char *message) {
     x->j->line = x->line;
-    jinja_fail(x->j, "TemplateSyntaxError", "%s", message);
+    sl_jinja_fail(x->j, "TemplateSyntaxError", "%s", message);
 }
 
 static void push(lexer *x, jinja_token_kind kind, int line, jinja_value value) {
     if (x->n == x->capacity) {
         size_t capacity = x->capacity ? x->capacity * 2 : 256;
-        jinja_token *tokens = jinja_array(x->j, capacity, sizeof *tokens);
+        jinja_token *tokens = sl_jinja_array(x->j, capacity, sizeof *tokens);
         if (x->n) memcpy(tokens, x->tokens, x->n * sizeof *tokens);
         x->tokens = tokens;
         x->capacity = capacity;
@@ -45,7 +45,7 @@ static size_t skip_space(const lexer *x, size_t at) {
     while (at < x->length) {
         uint32_t code;
         size_t n = sl_utf8_decode(x->text + at, x->length - at, &code, NULL);
-        if (!jinja_is_space(code)) break;
+        if (!sl_jinja_is_space(code)) break;
         at += n;
     }
     return at;
@@ -58,7 +58,7 @@ static size_t trim_end(const lexer *x, size_t from, size_t to) {
         while (start > from && ((unsigned char)x->text[start] & 0xC0) == 0x80) start--;
         uint32_t code;
         sl_utf8_decode(x->text + start, to - start, &code, NULL);
-        if (!jinja_is_space(code)) break;
+        if (!sl_jinja_is_space(code)) break;
         to = start;
     }
     return to;
@@ -85,7 +85,7 @@ static void push_data(lexer *x, size_t from, size_t to, char sign, bool block) {
         if ((line_start > from || x->line_starting) && line_start < to && skip_space(x, line_start) >= to)
             end = line_start;
     }
-    if (end > from) push(x, JINJA_T_DATA, x->line, jinja_str(x->j, x->text + from, end - from));
+    if (end > from) push(x, JINJA_T_DATA, x->line, sl_jinja_str(x->j, x->text + from, end - from));
 }
 
 /* After "%}" or "#}": trim_blocks takes one newline. */
@@ -206,13 +206,13 @@ static bool lex_number(lexer *x) {
     if (!is_float) end = integer_end(x, x->at, &base);
     jinja_text digits = {.j = x->j};
     for (size_t i = x->at; i < end; i++)
-        if (x->text[i] != '_') jinja_text_putc(&digits, x->text[i]);
+        if (x->text[i] != '_') sl_jinja_text_putc(&digits, x->text[i]);
     if (is_float) {
         double value;
-        if (!jinja_parse_float(x->j, digits.data, digits.length, &value)) fail(x, "invalid number");
-        push(x, JINJA_T_FLOAT, x->line, jinja_float(value));
+        if (!sl_jinja_parse_float(x->j, digits.data, digits.length, &value)) fail(x, "invalid number");
+        push(x, JINJA_T_FLOAT, x->line, sl_jinja_float(value));
     } else {
-        push(x, JINJA_T_INTEGER, x->line, jinja_parse_int(x->j, digits.data, digits.length, base == 10 ? 10 : 0));
+        push(x, JINJA_T_INTEGER, x->line, sl_jinja_parse_int(x->j, digits.data, digits.length, base == 10 ? 10 : 0));
     }
     advance(x, end);
     return true;
@@ -221,7 +221,7 @@ static bool lex_number(lexer *x) {
 static bool is_name_code(uint32_t code) {
     if (code < 0x80) return code == '_' || (code | 0x20) - 'a' < 26 || code - '0' < 10;
     utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)code);
-    return jinja_is_word(code) || category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+    return sl_jinja_is_word(code) || category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
            category == UTF8PROC_CATEGORY_PC || code == 0xB7 || code == 0x387;
 }
 
@@ -234,7 +234,7 @@ static bool lex_name(lexer *x) {
         at += n;
     }
     if (at == x->at) return false;
-    push(x, JINJA_T_NAME, x->line, jinja_str(x->j, x->text + x->at, at - x->at));
+    push(x, JINJA_T_NAME, x->line, sl_jinja_str(x->j, x->text + x->at, at - x->at));
     advance(x, at);
     return true;
 }
@@ -254,7 +254,7 @@ static void unescape_hex(lexer *x, jinja_text *out, const char *text, size_t len
         code = code << 4 | (uint32_t)value;
     }
     if (code > 0x10FFFF) fail(x, "illegal Unicode character in a string");
-    jinja_text_code(out, code);
+    sl_jinja_text_code(out, code);
 }
 
 /* Behind a backslash. Python encodes to ASCII with backslashes before it unescapes, so that a backslash before another
@@ -266,11 +266,11 @@ static void unescape(lexer *x, jinja_text *out, const char *text, size_t length,
     if (c >= 0x80) {
         uint32_t code;
         *at += sl_utf8_decode(text + *at, length - *at, &code, NULL);
-        jinja_text_printf(out, code < 0x100 ? "\\x%02x" : code < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)code);
+        sl_jinja_text_printf(out, code < 0x100 ? "\\x%02x" : code < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)code);
         return;
     }
     ++*at;
-    if (simple) jinja_text_putc(out, to[simple - from]);
+    if (simple) sl_jinja_text_putc(out, to[simple - from]);
     else if (c == '\n') return;
     else if (c == 'x') unescape_hex(x, out, text, length, at, 2);
     else if (c == 'u') unescape_hex(x, out, text, length, at, 4);
@@ -280,10 +280,10 @@ static void unescape(lexer *x, jinja_text *out, const char *text, size_t length,
         uint32_t code = c - '0';
         for (int i = 0; i < 2 && *at < length && text[*at] >= '0' && text[*at] <= '7'; i++, ++*at)
             code = code * 8 + (uint32_t)(text[*at] - '0');
-        jinja_text_code(out, code);
+        sl_jinja_text_code(out, code);
     } else {
-        jinja_text_putc(out, '\\');
-        jinja_text_putc(out, (char)c);
+        sl_jinja_text_putc(out, '\\');
+        sl_jinja_text_putc(out, (char)c);
     }
 }
 
@@ -302,12 +302,12 @@ static void lex_string(lexer *x) {
     if (escapes) {
         jinja_text out = {.j = x->j};
         for (size_t at = 0; at < length;) {
-            if (text[at] != '\\') jinja_text_putc(&out, text[at++]);
+            if (text[at] != '\\') sl_jinja_text_putc(&out, text[at++]);
             else if (++at < length) unescape(x, &out, text, length, &at);
         }
-        value = jinja_text_value(&out);
+        value = sl_jinja_text_value(&out);
     } else {
-        value = jinja_str(x->j, text, length);
+        value = sl_jinja_str(x->j, text, length);
     }
     push(x, JINJA_T_STRING, x->line, value);
     advance(x, end + 1);
@@ -318,7 +318,7 @@ static void balance(lexer *x, char c) {
     if (open) {
         if (x->n_balance == x->balance_capacity) {
             size_t capacity = x->balance_capacity ? x->balance_capacity * 2 : 64;
-            char *stack = jinja_alloc(x->j, capacity);
+            char *stack = sl_jinja_alloc(x->j, capacity);
             if (x->n_balance) memcpy(stack, x->balance, x->n_balance);
             x->balance = stack;
             x->balance_capacity = capacity;
@@ -347,11 +347,11 @@ static void lex_operator(lexer *x) {
         uint32_t code;
         sl_utf8_decode(x->text + x->at, x->length - x->at, &code, NULL);
         x->j->line = x->line;
-        jinja_fail(x->j, "TemplateSyntaxError", code > 0x20 && code < 0x7f ? "unexpected char '%c'" : "unexpected char U+%04X",
-                   (int)code);
+        sl_jinja_fail(x->j, "TemplateSyntaxError",
+                      code > 0x20 && code < 0x7f ? "unexpected char '%c'" : "unexpected char U+%04X", (int)code);
     }
     if (n == 1 && strchr("(){}[]", c)) balance(x, c);
-    push(x, JINJA_T_OPERATOR, x->line, jinja_str(x->j, x->text + x->at, n));
+    push(x, JINJA_T_OPERATOR, x->line, sl_jinja_str(x->j, x->text + x->at, n));
     advance(x, x->at + n);
 }
 
@@ -366,7 +366,7 @@ static void lex_code(lexer *x, bool block) {
             else if (looking_at(x, x->at, "}}")) closed = true, after = x->at + 2;
             else if (looking_at(x, x->at, "-}}")) closed = true, after = skip_space(x, x->at + 3);
             if (closed) {
-                push(x, block ? JINJA_T_BLOCK_END : JINJA_T_VARIABLE_END, x->line, jinja_none);
+                push(x, block ? JINJA_T_BLOCK_END : JINJA_T_VARIABLE_END, x->line, sl_jinja_none);
                 advance(x, after);
                 return;
             }
@@ -394,7 +394,7 @@ static size_t find_tag(const lexer *x, size_t at) {
 static void lex_root(lexer *x) {
     size_t tag = find_tag(x, x->at), after;
     if (tag == x->length) {
-        if (tag > x->at) push(x, JINJA_T_DATA, x->line, jinja_str(x->j, x->text + x->at, tag - x->at));
+        if (tag > x->at) push(x, JINJA_T_DATA, x->line, sl_jinja_str(x->j, x->text + x->at, tag - x->at));
         advance(x, tag);
         return;
     }
@@ -413,13 +413,13 @@ static void lex_root(lexer *x) {
         lex_comment(x);
         return;
     }
-    push(x, what == '%' ? JINJA_T_BLOCK_BEGIN : JINJA_T_VARIABLE_BEGIN, line, jinja_none);
+    push(x, what == '%' ? JINJA_T_BLOCK_BEGIN : JINJA_T_VARIABLE_BEGIN, line, sl_jinja_none);
     lex_code(x, what == '%');
 }
 
 /* "\r\n" and "\r" become "\n"; one newline at the end goes. */
 static void normalise(lexer *x, const char *source, size_t length) {
-    char *text = jinja_alloc(x->j, length + 1);
+    char *text = sl_jinja_alloc(x->j, length + 1);
     size_t n = 0;
     for (size_t i = 0; i < length; i++) {
         if (source[i] == '\r') {
@@ -434,12 +434,12 @@ static void normalise(lexer *x, const char *source, size_t length) {
     x->length = n;
 }
 
-jinja_token *jinja_tokenize(jinja *j, const char *source, size_t length) {
+jinja_token *sl_jinja_tokenize(jinja *j, const char *source, size_t length) {
     lexer x = {.j = j, .line = 1, .line_starting = true};
     j->line = 1;
     if (!sl_utf8_is_valid(source, length)) fail(&x, "the template is not valid UTF-8");
     normalise(&x, source, length);
     while (x.at < x.length) lex_root(&x);
-    push(&x, JINJA_T_END, x.line, jinja_none);
+    push(&x, JINJA_T_END, x.line, sl_jinja_none);
     return x.tokens;
 }

@@ -21,11 +21,12 @@ typedef enum jinja_token_kind {
 typedef struct jinja_token {
     jinja_token_kind kind;
     int line;
-    jinja_value value; /* DATA, NAME, STRING: a string; INTEGER, FLOAT: the number; OPERATOR: its one or two characters */
+    jinja_value
+        value; /* DATA, NAME, STRING: a string; INTEGER, FLOAT: the number; OPERATOR: its one or two characters */
 } jinja_token;
 
 /* The tokens of source [length], ended by JINJA_T_END. Comments, raw marks and blanks are gone, and the white space
  * around tags is already removed (trim_blocks, lstrip_blocks, "-" and "+" marks). */
-jinja_token *jinja_tokenize(jinja *j, const char *source, size_t length);
+jinja_token *sl_jinja_tokenize(jinja *j, const char *source, size_t length);
 
 #endif

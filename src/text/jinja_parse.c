@@ -7,7 +7,7 @@
 typedef struct parser {
     jinja *j;
     const jinja_token *token; /* the one at hand; the last is JINJA_T_END and stays */
-    jinja_value names; /* dict: name -> index */
+    jinja_value names;        /* dict: name -> index */
     jinja_program *program;
     size_t names_capacity, n_blocks, blocks_capacity;
 } parser;
@@ -18,7 +18,7 @@ enum { MAX_EXPRESSION_DEPTH = 400 };
 
 static noreturn void fail_at(parser *p, int line, const char *message) {
     p->j->line = line;
-    jinja_fail(p->j, "TemplateSyntaxError", "%s", message);
+    sl_jinja_fail(p->j, "TemplateSyntaxError", "%s", message);
 }
 
 static const char *describe(parser *p, const jinja_token *token) {
@@ -32,14 +32,14 @@ static const char *describe(parser *p, const jinja_token *token) {
     default: break;
     }
     jinja_text text = {.j = p->j};
-    jinja_write_str(&text, token->value);
-    jinja_text_putc(&text, 0);
+    sl_jinja_write_str(&text, token->value);
+    sl_jinja_text_putc(&text, 0);
     return text.data;
 }
 
 static noreturn void fail_expected(parser *p, const char *what) {
     p->j->line = p->token->line;
-    jinja_fail(p->j, "TemplateSyntaxError", "expected token '%s', got '%.100s'", what, describe(p, p->token));
+    sl_jinja_fail(p->j, "TemplateSyntaxError", "expected token '%s', got '%.100s'", what, describe(p, p->token));
 }
 
 static const jinja_token *next(parser *p) {
@@ -49,7 +49,7 @@ static const jinja_token *next(parser *p) {
 }
 
 static bool token_is(const jinja_token *token, jinja_token_kind kind, const char *text) {
-    return token->kind == kind && jinja_string_is(token->value, text);
+    return token->kind == kind && sl_jinja_string_is(token->value, text);
 }
 static bool is_op(const parser *p, const char *op) { return token_is(p->token, JINJA_T_OPERATOR, op); }
 static bool is_word(const parser *p, const char *word) { return token_is(p->token, JINJA_T_NAME, word); }
@@ -77,7 +77,7 @@ static const jinja_token *expect_name(parser *p) { return expect(p, JINJA_T_NAME
 /* ---------------------------------------------------------------- nodes */
 
 static jinja_node *new_node(parser *p, jinja_kind kind, int line) {
-    jinja_node *node = jinja_alloc(p->j, sizeof *node);
+    jinja_node *node = sl_jinja_alloc(p->j, sizeof *node);
     node->kind = (uint8_t)kind;
     node->line = line;
     node->name = -1;
@@ -107,7 +107,7 @@ typedef struct nodes {
 static void add(parser *p, nodes *list, jinja_node *node) {
     if (list->n == list->capacity) {
         size_t capacity = list->capacity ? list->capacity * 2 : 4;
-        jinja_node **items = jinja_array(p->j, capacity, sizeof *items);
+        jinja_node **items = sl_jinja_array(p->j, capacity, sizeof *items);
         if (list->n) memcpy(items, list->items, list->n * sizeof *items);
         list->items = items;
         list->capacity = capacity;
@@ -116,25 +116,25 @@ static void add(parser *p, nodes *list, jinja_node *node) {
 }
 
 static int intern(parser *p, jinja_value text) {
-    jinja_value *found = jinja_dict_get(p->j, p->names.as.dict, text);
+    jinja_value *found = sl_jinja_dict_get(p->j, p->names.as.dict, text);
     if (found) return (int)found->as.integer;
     jinja_program *program = p->program;
     if (program->n_names == p->names_capacity) {
         size_t capacity = p->names_capacity ? p->names_capacity * 2 : 64;
-        jinja_value *names = jinja_array(p->j, capacity, sizeof *names);
+        jinja_value *names = sl_jinja_array(p->j, capacity, sizeof *names);
         if (program->n_names) memcpy(names, program->names, program->n_names * sizeof *names);
         program->names = names;
         p->names_capacity = capacity;
     }
     program->names[program->n_names] = text;
-    jinja_dict_set(p->j, p->names.as.dict, text, jinja_int((int64_t)program->n_names));
+    sl_jinja_dict_set(p->j, p->names.as.dict, text, sl_jinja_int((int64_t)program->n_names));
     return (int)program->n_names++;
 }
 
 static void add_name(parser *p, jinja_node *node, size_t *capacity, int name) {
     if (node->n_names == *capacity) {
         *capacity = *capacity ? *capacity * 2 : 4;
-        int *names = jinja_array(p->j, *capacity, sizeof *names);
+        int *names = sl_jinja_array(p->j, *capacity, sizeof *names);
         if (node->n_names) memcpy(names, node->names, node->n_names * sizeof *names);
         node->names = names;
     }
@@ -160,9 +160,10 @@ static jinja_node *constant(parser *p, int line, jinja_value value) {
 static jinja_node *parse_name(parser *p, bool with_namespace) {
     const jinja_token *token = next(p);
     jinja_value v = token->value;
-    if (jinja_string_is(v, "true") || jinja_string_is(v, "True")) return constant(p, token->line, jinja_true);
-    if (jinja_string_is(v, "false") || jinja_string_is(v, "False")) return constant(p, token->line, jinja_false);
-    if (jinja_string_is(v, "none") || jinja_string_is(v, "None")) return constant(p, token->line, jinja_none);
+    if (sl_jinja_string_is(v, "true") || sl_jinja_string_is(v, "True")) return constant(p, token->line, sl_jinja_true);
+    if (sl_jinja_string_is(v, "false") || sl_jinja_string_is(v, "False"))
+        return constant(p, token->line, sl_jinja_false);
+    if (sl_jinja_string_is(v, "none") || sl_jinja_string_is(v, "None")) return constant(p, token->line, sl_jinja_none);
     jinja_node *node = new_node(p, JINJA_NAME, token->line);
     node->name = intern(p, v);
     node->value = v;
@@ -178,9 +179,9 @@ static jinja_node *parse_strings(parser *p) {
     jinja_value value = next(p)->value;
     if (p->token->kind == JINJA_T_STRING) {
         jinja_text text = {.j = p->j};
-        jinja_write_str(&text, value);
-        while (p->token->kind == JINJA_T_STRING) jinja_write_str(&text, next(p)->value);
-        value = jinja_text_value(&text);
+        sl_jinja_write_str(&text, value);
+        while (p->token->kind == JINJA_T_STRING) sl_jinja_write_str(&text, next(p)->value);
+        value = sl_jinja_text_value(&text);
     }
     return constant(p, line, value);
 }
@@ -235,7 +236,7 @@ static jinja_node *parse_primary(parser *p, bool with_namespace) {
     if (is_op(p, "[")) return parse_list(p);
     if (is_op(p, "{")) return parse_dict(p);
     p->j->line = token->line;
-    jinja_fail(p->j, "TemplateSyntaxError", "unexpected '%.100s'", describe(p, token));
+    sl_jinja_fail(p->j, "TemplateSyntaxError", "unexpected '%.100s'", describe(p, token));
 }
 
 /* TUPLE_EXPR: items. A single expression without a comma stays itself. */
@@ -257,7 +258,7 @@ static jinja_node *parse_tuple(parser *p, bool simple, bool with_condition, cons
     if (!is_tuple && items.n) return items.items[0];
     if (!is_tuple && !parentheses) {
         p->j->line = p->token->line;
-        jinja_fail(p->j, "TemplateSyntaxError", "Expected an expression, got '%.100s'", describe(p, p->token));
+        sl_jinja_fail(p->j, "TemplateSyntaxError", "Expected an expression, got '%.100s'", describe(p, p->token));
     }
     jinja_node *node = new_node(p, JINJA_TUPLE_EXPR, line);
     for (size_t i = 0; i < items.n; i++) under(p, node, items.items[i]);
@@ -375,10 +376,10 @@ static jinja_value parse_dotted_name(parser *p) {
     jinja_value name = expect_name(p)->value;
     while (skip_op(p, ".")) {
         jinja_text text = {.j = p->j};
-        jinja_write_str(&text, name);
-        jinja_text_putc(&text, '.');
-        jinja_write_str(&text, expect_name(p)->value);
-        name = jinja_text_value(&text);
+        sl_jinja_write_str(&text, name);
+        sl_jinja_text_putc(&text, '.');
+        sl_jinja_write_str(&text, expect_name(p)->value);
+        name = sl_jinja_text_value(&text);
     }
     return name;
 }
@@ -392,7 +393,7 @@ static jinja_node *parse_filter(parser *p, jinja_node *node, bool start_inline) 
         filter->a = under(p, filter, node);
         filter->value = parse_dotted_name(p);
         const jinja_string *name = filter->value.as.string;
-        filter->entry = jinja_find_filter(name->data, name->length);
+        filter->entry = sl_jinja_find_filter(name->data, name->length);
         if (is_op(p, "(")) parse_arguments(p, filter);
         node = filter;
     }
@@ -407,7 +408,7 @@ static jinja_node *parse_test(parser *p, jinja_node *value) {
     node->a = under(p, node, value);
     node->value = parse_dotted_name(p);
     const jinja_string *name = node->value.as.string;
-    node->entry = jinja_find_test(name->data, name->length);
+    node->entry = sl_jinja_find_test(name->data, name->length);
     jinja_token_kind kind = p->token->kind;
     if (is_op(p, "(")) {
         parse_arguments(p, node);
@@ -435,11 +436,11 @@ static jinja_node *parse_filters(parser *p, jinja_node *node) {
 static jinja_node *parse_unary(parser *p, bool with_filter) {
     int line = p->token->line;
     jinja_node *node;
-    jinja_enter(p->j);
+    sl_jinja_enter(p->j);
     if (skip_op(p, "-")) node = binary(p, JINJA_NEG, 0, line, parse_unary(p, false), NULL);
     else if (skip_op(p, "+")) node = binary(p, JINJA_POS, 0, line, parse_unary(p, false), NULL);
     else node = parse_primary(p, false);
-    jinja_leave(p->j);
+    sl_jinja_leave(p->j);
     node = parse_postfix(p, node);
     return with_filter ? parse_filters(p, node) : node;
 }
@@ -497,8 +498,11 @@ static jinja_node *parse_sum(parser *p) {
 }
 
 static bool parse_comparison_operator(parser *p, jinja_operator *op) {
-    static const struct { const char *text; jinja_operator op; } operators[] = {
-        {"==", JINJA_EQ}, {"!=", JINJA_NE}, {"<", JINJA_LT}, {"<=", JINJA_LE}, {">", JINJA_GT}, {">=", JINJA_GE}};
+    static const struct {
+        const char *text;
+        jinja_operator op;
+    } operators[] = {{"==", JINJA_EQ}, {"!=", JINJA_NE}, {"<", JINJA_LT},
+                     {"<=", JINJA_LE}, {">", JINJA_GT},  {">=", JINJA_GE}};
     for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) {
         if (!skip_op(p, operators[i].text)) continue;
         *op = operators[i].op;
@@ -529,7 +533,7 @@ static jinja_node *parse_comparison(parser *p) {
             node = new_node(p, JINJA_COMPARE, line);
             node->a = under(p, node, first);
         }
-        jinja_text_putc(&ops, (char)op);
+        sl_jinja_text_putc(&ops, (char)op);
         add(p, &items, under(p, node, parse_sum(p)));
     }
     if (!node) return first;
@@ -542,9 +546,9 @@ static jinja_node *parse_comparison(parser *p) {
 static jinja_node *parse_not(parser *p) {
     int line = p->token->line;
     if (!skip_word(p, "not")) return parse_comparison(p);
-    jinja_enter(p->j);
+    sl_jinja_enter(p->j);
     jinja_node *node = binary(p, JINJA_NOT, 0, line, parse_not(p), NULL);
-    jinja_leave(p->j);
+    sl_jinja_leave(p->j);
     return node;
 }
 
@@ -570,7 +574,7 @@ static jinja_node *parse_or(parser *p) {
 
 /* COND: a test, b value, c otherwise (NULL: undefined). */
 static jinja_node *parse_expression(parser *p, bool with_condition) {
-    jinja_enter(p->j);
+    sl_jinja_enter(p->j);
     int line = p->token->line;
     jinja_node *node = parse_or(p);
     while (with_condition && skip_word(p, "if")) {
@@ -581,7 +585,7 @@ static jinja_node *parse_expression(parser *p, bool with_condition) {
         node = condition;
         line = p->token->line;
     }
-    jinja_leave(p->j);
+    sl_jinja_leave(p->j);
     return node;
 }
 
@@ -593,9 +597,9 @@ static void parse_until(parser *p, const char *const *ends, const char *tag, jin
 static void parse_body(parser *p, const char *const *ends, const char *tag, bool drop, jinja_node ***body, size_t *n) {
     skip_op(p, ":");
     expect(p, JINJA_T_BLOCK_END, "end of statement block");
-    jinja_enter(p->j);
+    sl_jinja_enter(p->j);
     parse_until(p, ends, tag, body, n);
-    jinja_leave(p->j);
+    sl_jinja_leave(p->j);
     if (drop) next(p);
 }
 
@@ -617,7 +621,7 @@ static int parse_name_target(parser *p) {
     const jinja_token *token = expect_name(p);
     static const char *const constants[] = {"true", "false", "none", "True", "False", "None"};
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
-        if (jinja_string_is(token->value, constants[i])) fail_at(p, token->line, "can't assign to a constant");
+        if (sl_jinja_string_is(token->value, constants[i])) fail_at(p, token->line, "can't assign to a constant");
     return intern(p, token->value);
 }
 
@@ -643,9 +647,9 @@ static jinja_node *parse_for(parser *p) {
     node->b = parse_tuple(p, false, false, "recursive", false, false);
     if (skip_word(p, "if")) node->c = parse_expression(p, true);
     node->flag = skip_word(p, "recursive");
-    node->name = intern(p, jinja_literal(p->j, "loop"));
+    node->name = intern(p, sl_jinja_literal(p->j, "loop"));
     parse_body(p, (const char *[]){"endfor", "else", NULL}, "for", false, &node->body, &node->n_body);
-    if (jinja_string_is(next(p)->value, "else"))
+    if (sl_jinja_string_is(next(p)->value, "else"))
         parse_body(p, (const char *[]){"endfor", NULL}, "for", true, &node->other, &node->n_other);
     return node;
 }
@@ -660,12 +664,12 @@ static jinja_node *parse_if(parser *p) {
         node->a = parse_tuple(p, false, false, NULL, false, false);
         parse_body(p, (const char *[]){"elif", "else", "endif", NULL}, "if", false, &node->body, &node->n_body);
         if (is_word(p, "elif")) {
-            node->other = jinja_array(p->j, 1, sizeof *node->other);
+            node->other = sl_jinja_array(p->j, 1, sizeof *node->other);
             node->n_other = 1;
             link = node->other;
             continue;
         }
-        if (jinja_string_is(next(p)->value, "else"))
+        if (sl_jinja_string_is(next(p)->value, "else"))
             parse_body(p, (const char *[]){"endif", NULL}, "if", true, &node->other, &node->n_other);
         return first;
     }
@@ -740,14 +744,15 @@ static jinja_node *parse_block(parser *p) {
     jinja_value name = expect_name(p)->value;
     node->name = intern(p, name);
     node->flag = skip_word(p, "scoped");
-    if (is_word(p, "required")) fail_at(p, node->line, "required blocks need template inheritance, which is not supported");
+    if (is_word(p, "required"))
+        fail_at(p, node->line, "required blocks need template inheritance, which is not supported");
     if (is_op(p, "-")) fail_at(p, node->line, "block names may not contain hyphens");
     for (size_t i = 0; i < p->n_blocks; i++)
         if (p->program->blocks[i].name == node->name) fail_at(p, node->line, "a block of this name is defined twice");
     if (p->n_blocks == p->blocks_capacity) {
         size_t capacity = p->blocks_capacity ? p->blocks_capacity * 2 : 4;
         if (capacity > 1024) fail_at(p, node->line, "too many blocks");
-        void *blocks = jinja_array(p->j, capacity, sizeof *p->program->blocks);
+        void *blocks = sl_jinja_array(p->j, capacity, sizeof *p->program->blocks);
         if (p->n_blocks) memcpy(blocks, p->program->blocks, p->n_blocks * sizeof *p->program->blocks);
         p->program->blocks = blocks;
         p->blocks_capacity = capacity;
@@ -755,7 +760,7 @@ static jinja_node *parse_block(parser *p) {
     p->program->blocks[p->n_blocks].node = node;
     p->program->blocks[p->n_blocks++].name = node->name;
     parse_body(p, (const char *[]){"endblock", NULL}, "block", true, &node->body, &node->n_body);
-    if (p->token->kind == JINJA_T_NAME && jinja_equal(p->j, p->token->value, name)) next(p);
+    if (p->token->kind == JINJA_T_NAME && sl_jinja_equal(p->j, p->token->value, name)) next(p);
     return node;
 }
 
@@ -799,18 +804,32 @@ static jinja_node *parse_other_template(parser *p) {
 }
 
 static jinja_node *parse_statement(parser *p, const char *tag) {
-    static const struct { const char *name; jinja_node *(*parse)(parser *p); } statements[] = {
-        {"for", parse_for}, {"if", parse_if}, {"set", parse_set}, {"macro", parse_macro}, {"call", parse_call_block},
-        {"filter", parse_filter_block}, {"with", parse_with}, {"block", parse_block}, {"print", parse_print},
-        {"generation", parse_generation}, {"break", parse_break}, {"continue", parse_continue},
-        {"autoescape", parse_autoescape}, {"include", parse_other_template}, {"import", parse_other_template},
-        {"from", parse_other_template}, {"extends", parse_other_template}};
+    static const struct {
+        const char *name;
+        jinja_node *(*parse)(parser *p);
+    } statements[] = {{"for", parse_for},
+                      {"if", parse_if},
+                      {"set", parse_set},
+                      {"macro", parse_macro},
+                      {"call", parse_call_block},
+                      {"filter", parse_filter_block},
+                      {"with", parse_with},
+                      {"block", parse_block},
+                      {"print", parse_print},
+                      {"generation", parse_generation},
+                      {"break", parse_break},
+                      {"continue", parse_continue},
+                      {"autoescape", parse_autoescape},
+                      {"include", parse_other_template},
+                      {"import", parse_other_template},
+                      {"from", parse_other_template},
+                      {"extends", parse_other_template}};
     if (p->token->kind != JINJA_T_NAME) fail_at(p, p->token->line, "tag name expected");
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
         if (is_word(p, statements[i].name)) return statements[i].parse(p);
     p->j->line = p->token->line;
-    jinja_fail(p->j, "TemplateSyntaxError", "Encountered unknown tag '%.100s'.%s%s%s", describe(p, p->token),
-               tag ? " The innermost block that needs to be closed is '" : "", tag ? tag : "", tag ? "'." : "");
+    sl_jinja_fail(p->j, "TemplateSyntaxError", "Encountered unknown tag '%.100s'.%s%s%s", describe(p, p->token),
+                  tag ? " The innermost block that needs to be closed is '" : "", tag ? tag : "", tag ? "'." : "");
 }
 
 /* The body of `tag` up to one of the tags `ends` (NULL: the end of the template), which becomes the token at hand.
@@ -822,8 +841,10 @@ static void parse_until(parser *p, const char *const *ends, const char *tag, jin
         if (token->kind == JINJA_T_END) {
             if (!ends) break;
             p->j->line = token->line;
-            jinja_fail(p->j, "TemplateSyntaxError", "Unexpected end of template. The innermost block that needs to be "
-                       "closed is '%s'.", tag);
+            sl_jinja_fail(p->j, "TemplateSyntaxError",
+                          "Unexpected end of template. The innermost block that needs to be "
+                          "closed is '%s'.",
+                          tag);
         } else if (token->kind == JINJA_T_DATA) {
             jinja_node *node = new_node(p, JINJA_DATA, token->line);
             node->value = token->value;
@@ -851,8 +872,8 @@ static void parse_until(parser *p, const char *const *ends, const char *tag, jin
     *n = list.n;
 }
 
-void jinja_parse(jinja *j, const char *source, size_t length, jinja_program *program) {
-    parser p = {.j = j, .program = program, .names = jinja_dict_new(j)};
-    p.token = jinja_tokenize(j, source, length);
+void sl_jinja_parse(jinja *j, const char *source, size_t length, jinja_program *program) {
+    parser p = {.j = j, .program = program, .names = sl_jinja_dict_new(j)};
+    p.token = sl_jinja_tokenize(j, source, length);
     parse_until(&p, NULL, NULL, &program->body, &program->n_body);
 }

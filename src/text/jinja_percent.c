@@ -20,10 +20,11 @@ typedef struct values {
 
 static jinja_value next_value(values *v) {
     if (v->all.type == JINJA_TUPLE) {
-        if (v->used >= v->all.as.list->length) jinja_fail(v->j, "TypeError", "not enough arguments for format string");
+        if (v->used >= v->all.as.list->length)
+            sl_jinja_fail(v->j, "TypeError", "not enough arguments for format string");
         return v->all.as.list->items[v->used++];
     }
-    if (v->used++) jinja_fail(v->j, "TypeError", "not enough arguments for format string");
+    if (v->used++) sl_jinja_fail(v->j, "TypeError", "not enough arguments for format string");
     return v->all;
 }
 
@@ -35,8 +36,8 @@ static int64_t read_number(values *v, const char **p, const char *end, bool *sta
     if (*p < end && **p == '*') {
         ++*p;
         jinja_value given = next_value(v);
-        if (!jinja_is_int(given)) jinja_fail(v->j, "TypeError", "* wants int");
-        n = jinja_index(v->j, given);
+        if (!jinja_is_int(given)) sl_jinja_fail(v->j, "TypeError", "* wants int");
+        n = sl_jinja_index(v->j, given);
         if (n < 0 && star_left) {
             *star_left = true;
             n = n == INT64_MIN ? INT64_MAX : -n;
@@ -44,7 +45,7 @@ static int64_t read_number(values *v, const char **p, const char *end, bool *sta
         if (n < 0) n = 0;
     }
     for (; *p < end && is_digit(**p); ++*p) {
-        if (n > INT32_MAX / 10) jinja_fail(v->j, "ValueError", "a width or precision in the format is too large");
+        if (n > INT32_MAX / 10) sl_jinja_fail(v->j, "ValueError", "a width or precision in the format is too large");
         n = n * 10 + (**p - '0');
     }
     return n;
@@ -54,19 +55,20 @@ static int64_t read_number(values *v, const char **p, const char *end, bool *sta
 static void put_number(jinja_text *out, const directive *d, const char *prefix, const jinja_text *digits) {
     int64_t room = d->width - (int64_t)(strlen(prefix) + digits->length);
     bool zeros = d->zero && !d->left;
-    if (!zeros && !d->left) jinja_text_fill(out, " ", 1, room);
-    jinja_text_puts(out, prefix);
-    if (zeros) jinja_text_fill(out, "0", 1, room);
-    jinja_text_append(out, digits->data, digits->length);
-    if (d->left) jinja_text_fill(out, " ", 1, room);
+    if (!zeros && !d->left) sl_jinja_text_fill(out, " ", 1, room);
+    sl_jinja_text_puts(out, prefix);
+    if (zeros) sl_jinja_text_fill(out, "0", 1, room);
+    sl_jinja_text_append(out, digits->data, digits->length);
+    if (d->left) sl_jinja_text_fill(out, " ", 1, room);
 }
 
 static jinja_value to_integer(jinja *j, jinja_value v, char type) {
-    if (v.type == JINJA_UNDEFINED) jinja_fail_undefined(j, v);
+    if (v.type == JINJA_UNDEFINED) sl_jinja_fail_undefined(j, v);
     if (jinja_is_int(v)) return v;
-    if (v.type == JINJA_FLOAT && (type == 'd' || type == 'i' || type == 'u')) return jinja_float_to_int(j, v.as.number);
-    jinja_fail(j, "TypeError", "%%%c format: %s is required, not %s", type,
-               type == 'd' || type == 'i' || type == 'u' ? "a real number" : "an integer", jinja_type_name(v));
+    if (v.type == JINJA_FLOAT && (type == 'd' || type == 'i' || type == 'u'))
+        return sl_jinja_float_to_int(j, v.as.number);
+    sl_jinja_fail(j, "TypeError", "%%%c format: %s is required, not %s", type,
+                  type == 'd' || type == 'i' || type == 'u' ? "a real number" : "an integer", sl_jinja_type_name(v));
 }
 
 static void put_integer(jinja_text *out, const directive *d, jinja_value v) {
@@ -74,11 +76,11 @@ static void put_integer(jinja_text *out, const directive *d, jinja_value v) {
     jinja_text digits = {.j = j}, bare = {.j = j};
     int base = d->type == 'x' || d->type == 'X' ? 16 : d->type == 'o' ? 8 : 10;
     v = to_integer(j, v, d->type);
-    bool negative = jinja_big_negative(v);
-    jinja_big_digits(&bare, v, base);
-    if (d->precision > 100000) jinja_fail_limit(j, "a number's digits", 100000);
-    jinja_text_fill(&digits, "0", 1, d->precision - (int64_t)bare.length);
-    jinja_text_append(&digits, bare.data, bare.length);
+    bool negative = sl_jinja_big_negative(v);
+    sl_jinja_big_digits(&bare, v, base);
+    if (d->precision > 100000) sl_jinja_fail_limit(j, "a number's digits", 100000);
+    sl_jinja_text_fill(&digits, "0", 1, d->precision - (int64_t)bare.length);
+    sl_jinja_text_append(&digits, bare.data, bare.length);
     if (d->type == 'X')
         for (size_t i = 0; i < digits.length; i++)
             if (digits.data[i] >= 'a') digits.data[i] = (char)(digits.data[i] - 32);
@@ -96,40 +98,40 @@ static void put_integer(jinja_text *out, const directive *d, jinja_value v) {
 
 static void put_float(jinja_text *out, const directive *d, jinja_value v) {
     jinja *j = out->j;
-    if (v.type == JINJA_UNDEFINED) jinja_fail_undefined(j, v);
-    if (!jinja_is_number(v)) jinja_fail(j, "TypeError", "must be real number, not %s", jinja_type_name(v));
-    double number = jinja_to_double(j, v);
+    if (v.type == JINJA_UNDEFINED) sl_jinja_fail_undefined(j, v);
+    if (!jinja_is_number(v)) sl_jinja_fail(j, "TypeError", "must be real number, not %s", sl_jinja_type_name(v));
+    double number = sl_jinja_to_double(j, v);
     bool negative = signbit(number) && !isnan(number);
     jinja_text digits = {.j = j};
-    jinja_write_float_as(&digits, fabs(number), d->type, d->precision, d->alternate);
+    sl_jinja_write_float_as(&digits, fabs(number), d->type, d->precision, d->alternate);
     put_number(out, d, negative ? "-" : d->plus ? "+" : d->blank ? " " : "", &digits);
 }
 
 static void put_text(jinja_text *out, const directive *d, jinja_value text) {
     if (d->precision >= 0 && d->precision < (int64_t)text.as.string->chars)
-        text = jinja_substring(out->j, text.as.string, 0, (size_t)d->precision);
-    jinja_write_str(out, jinja_align(out->j, text, d->width, " ", 1, d->left ? '<' : '>'));
+        text = sl_jinja_substring(out->j, text.as.string, 0, (size_t)d->precision);
+    sl_jinja_write_str(out, sl_jinja_align(out->j, text, d->width, " ", 1, d->left ? '<' : '>'));
 }
 
 static jinja_value to_char(jinja *j, jinja_value v) {
     if (jinja_is_str(v) && v.as.string->chars == 1) return v;
-    if (!jinja_is_int(v)) jinja_fail(j, "TypeError", "%%c requires int or char");
-    int64_t code = jinja_index(j, v);
-    if (code < 0 || code > 0x10ffff) jinja_fail(j, "OverflowError", "%%c arg not in range(0x110000)");
+    if (!jinja_is_int(v)) sl_jinja_fail(j, "TypeError", "%%c requires int or char");
+    int64_t code = sl_jinja_index(j, v);
+    if (code < 0 || code > 0x10ffff) sl_jinja_fail(j, "OverflowError", "%%c arg not in range(0x110000)");
     jinja_text text = {.j = j};
-    jinja_text_code(&text, (uint32_t)code);
-    return jinja_text_value(&text);
+    sl_jinja_text_code(&text, (uint32_t)code);
+    return sl_jinja_text_value(&text);
 }
 
 static void put_value(jinja_text *out, const directive *d, jinja_value v, bool markup) {
     jinja *j = out->j;
     jinja_text text = {.j = j};
     switch (d->type) {
-    case 's': put_text(out, d, markup ? jinja_escape(j, v) : jinja_to_str(j, v)); break;
+    case 's': put_text(out, d, markup ? sl_jinja_escape(j, v) : sl_jinja_to_str(j, v)); break;
     case 'r':
     case 'a':
-        jinja_write_repr(&text, v);
-        put_text(out, d, jinja_text_value(&text));
+        sl_jinja_write_repr(&text, v);
+        put_text(out, d, sl_jinja_text_value(&text));
         break;
     case 'c': put_text(out, d, to_char(j, v)); break;
     case 'd':
@@ -147,11 +149,11 @@ static jinja_value named_value(values *v, const char **p, const char *end) {
     const char *name = *p + 1;
     int depth = 1;
     for (++*p; *p < end && depth; ++*p) depth += **p == '(' ? 1 : **p == ')' ? -1 : 0;
-    if (depth) jinja_fail(v->j, "ValueError", "incomplete format key");
-    if (v->all.type != JINJA_DICT) jinja_fail(v->j, "TypeError", "format requires a mapping");
-    jinja_value key = jinja_str(v->j, name, (size_t)(*p - name) - 1);
-    const jinja_value *found = jinja_dict_get(v->j, v->all.as.dict, key);
-    if (!found) jinja_fail(v->j, "KeyError", "'%.*s'", (int)key.as.string->length, key.as.string->data);
+    if (depth) sl_jinja_fail(v->j, "ValueError", "incomplete format key");
+    if (v->all.type != JINJA_DICT) sl_jinja_fail(v->j, "TypeError", "format requires a mapping");
+    jinja_value key = sl_jinja_str(v->j, name, (size_t)(*p - name) - 1);
+    const jinja_value *found = sl_jinja_dict_get(v->j, v->all.as.dict, key);
+    if (!found) sl_jinja_fail(v->j, "KeyError", "'%.*s'", (int)key.as.string->length, key.as.string->data);
     v->by_name = true;
     return *found;
 }
@@ -170,7 +172,7 @@ static void read_flags(directive *d, const char **p, const char *end) {
 /* One directive after its '%'; returns the position behind it. */
 static const char *expand(jinja_text *out, values *v, const char *p, const char *end, bool markup) {
     directive d = {.precision = -1};
-    jinja_value value = jinja_missing;
+    jinja_value value = sl_jinja_missing;
     if (p < end && *p == '(') value = named_value(v, &p, end);
     read_flags(&d, &p, end);
     d.width = read_number(v, &p, end, &d.left);
@@ -179,33 +181,35 @@ static const char *expand(jinja_text *out, values *v, const char *p, const char 
         d.precision = read_number(v, &p, end, NULL);
     }
     while (p < end && (*p == 'h' || *p == 'l' || *p == 'L')) p++;
-    if (p == end) jinja_fail(v->j, "ValueError", "incomplete format");
+    if (p == end) sl_jinja_fail(v->j, "ValueError", "incomplete format");
     d.type = *p++;
     if (d.type == '%') {
-        jinja_text_putc(out, '%');
+        sl_jinja_text_putc(out, '%');
         return p;
     }
     if (!d.type || !strchr("sracdiuxXoeEfFgG", d.type))
-        jinja_fail(v->j, "ValueError", "unsupported format character '%c'", d.type >= 0x20 && d.type < 0x7f ? d.type : '?');
+        sl_jinja_fail(v->j, "ValueError", "unsupported format character '%c'",
+                      d.type >= 0x20 && d.type < 0x7f ? d.type : '?');
     put_value(out, &d, value.type == JINJA_MISSING ? next_value(v) : value, markup);
     return p;
 }
 
-jinja_value jinja_percent(jinja *j, jinja_value format, jinja_value arguments) {
+jinja_value sl_jinja_percent(jinja *j, jinja_value format, jinja_value arguments) {
     values v = {.j = j, .all = arguments};
     jinja_text out = {.j = j};
     const char *p = format.as.string->data, *end = p + format.as.string->length;
     while (p < end) {
         const char *mark = memchr(p, '%', (size_t)(end - p));
-        jinja_text_append(&out, p, (size_t)((mark ? mark : end) - p));
+        sl_jinja_text_append(&out, p, (size_t)((mark ? mark : end) - p));
         if (!mark) break;
         p = expand(&out, &v, mark + 1, end, format.markup);
     }
     bool mapping = arguments.type == JINJA_DICT || arguments.type == JINJA_LIST || arguments.type == JINJA_UNDEFINED ||
                    arguments.type == JINJA_RANGE || arguments.type == JINJA_BYTES;
     size_t given = arguments.type == JINJA_TUPLE ? arguments.as.list->length : 1;
-    if (v.used < given && !mapping) jinja_fail(j, "TypeError", "not all arguments converted during string formatting");
-    jinja_value made = jinja_text_value(&out);
+    if (v.used < given && !mapping)
+        sl_jinja_fail(j, "TypeError", "not all arguments converted during string formatting");
+    jinja_value made = sl_jinja_text_value(&out);
     made.markup = format.markup;
     return made;
 }

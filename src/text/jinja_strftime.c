@@ -5,8 +5,8 @@
 #include <time.h>
 
 static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-static const char *const months[] = {"January", "February", "March", "April", "May", "June", "July", "August", "September",
-                                     "October", "November", "December"};
+static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
+                                     "July",    "August",   "September", "October", "November", "December"};
 
 /* Exactly `digits` digits at *text, a number in [low, high]. */
 static bool number(const char **text, int digits, int low, int high, int *out) {
@@ -23,10 +23,16 @@ static bool number(const char **text, int digits, int low, int high, int *out) {
 static bool parse_now(const char *text, struct tm *when) {
     int year, month, day, hour, minute, second;
     bool ok = number(&text, 4, 1, 9999, &year) && *text++ == '-' && number(&text, 2, 1, 12, &month) && *text++ == '-' &&
-              number(&text, 2, 1, 31, &day) && (*text == 'T' || *text == ' ') && number((text++, &text), 2, 0, 23, &hour) &&
-              *text++ == ':' && number(&text, 2, 0, 59, &minute) && *text++ == ':' && number(&text, 2, 0, 59, &second) && !*text;
+              number(&text, 2, 1, 31, &day) && (*text == 'T' || *text == ' ') &&
+              number((text++, &text), 2, 0, 23, &hour) && *text++ == ':' && number(&text, 2, 0, 59, &minute) &&
+              *text++ == ':' && number(&text, 2, 0, 59, &second) && !*text;
     if (!ok) return false;
-    *when = (struct tm){.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = hour, .tm_min = minute, .tm_sec = second};
+    *when = (struct tm){.tm_year = year - 1900,
+                        .tm_mon = month - 1,
+                        .tm_mday = day,
+                        .tm_hour = hour,
+                        .tm_min = minute,
+                        .tm_sec = second};
     struct tm check = *when;
     timegm(&check); /* fills the day of the week and of the year; a 31 February moves on */
     if (check.tm_mday != when->tm_mday || check.tm_mon != when->tm_mon) return false;
@@ -54,9 +60,17 @@ static int iso_week(const struct tm *t, int *year) {
 static void expand(jinja_text *out, const struct tm *t, const char *format, size_t length);
 
 static bool write_compound(jinja_text *out, const struct tm *t, char directive) {
-    static const struct { char directive; const char *format; } compounds[] = {
-        {'c', "%a %b %e %H:%M:%S %Y"}, {'x', "%m/%d/%y"}, {'X', "%H:%M:%S"}, {'D', "%m/%d/%y"}, {'F', "%Y-%m-%d"},
-        {'T', "%H:%M:%S"}, {'R', "%H:%M"}, {'r', "%I:%M:%S %p"}};
+    static const struct {
+        char directive;
+        const char *format;
+    } compounds[] = {{'c', "%a %b %e %H:%M:%S %Y"},
+                     {'x', "%m/%d/%y"},
+                     {'X', "%H:%M:%S"},
+                     {'D', "%m/%d/%y"},
+                     {'F', "%Y-%m-%d"},
+                     {'T', "%H:%M:%S"},
+                     {'R', "%H:%M"},
+                     {'r', "%I:%M:%S %p"}};
     for (size_t i = 0; i < sizeof compounds / sizeof *compounds; i++) {
         if (compounds[i].directive != directive) continue;
         expand(out, t, compounds[i].format, strlen(compounds[i].format));
@@ -65,11 +79,12 @@ static bool write_compound(jinja_text *out, const struct tm *t, char directive) 
     return false;
 }
 
-/* A number padded to `width` with `pad`; flag '-' none, '_' blanks, '0' zeros (glibc's extensions, which Python passes on). */
+/* A number padded to `width` with `pad`; flag '-' none, '_' blanks, '0' zeros (glibc's extensions, which Python passes
+ * on). */
 static void write_number(jinja_text *out, int value, int width, char pad, char flag) {
-    if (flag == '-') jinja_text_printf(out, "%d", value);
-    else if (flag == '_' || (pad == ' ' && flag != '0')) jinja_text_printf(out, "%*d", width, value);
-    else jinja_text_printf(out, "%0*d", width, value);
+    if (flag == '-') sl_jinja_text_printf(out, "%d", value);
+    else if (flag == '_' || (pad == ' ' && flag != '0')) sl_jinja_text_printf(out, "%*d", width, value);
+    else sl_jinja_text_printf(out, "%0*d", width, value);
 }
 
 static bool write_numeric(jinja_text *out, const struct tm *t, char directive, char flag) {
@@ -87,7 +102,7 @@ static bool write_numeric(jinja_text *out, const struct tm *t, char directive, c
     case 'l': write_number(out, hour12, 2, ' ', flag); return true;
     case 'M': write_number(out, t->tm_min, 2, '0', flag); return true;
     case 'S': write_number(out, t->tm_sec, 2, '0', flag); return true;
-    case 'f': jinja_text_puts(out, "000000"); return true;
+    case 'f': sl_jinja_text_puts(out, "000000"); return true;
     case 'j': write_number(out, t->tm_yday + 1, 3, '0', flag); return true;
     case 'U': write_number(out, (t->tm_yday + 7 - t->tm_wday) / 7, 2, '0', flag); return true;
     case 'W': write_number(out, (t->tm_yday + 7 - (t->tm_wday + 6) % 7) / 7, 2, '0', flag); return true;
@@ -104,7 +119,7 @@ static void write_name(jinja_text *out, const char *name, size_t length, char fl
     for (size_t i = 0; i < length && name[i]; i++) {
         char c = name[i];
         if (flag == '^' && c >= 'a' && c <= 'z') c = (char)(c - 32);
-        jinja_text_putc(out, c);
+        sl_jinja_text_putc(out, c);
     }
 }
 
@@ -115,17 +130,17 @@ static bool write_directive(jinja_text *out, const struct tm *t, char directive,
     case 'b':
     case 'h': write_name(out, months[t->tm_mon], 3, flag); return true;
     case 'B': write_name(out, months[t->tm_mon], 20, flag); return true;
-    case 'p': jinja_text_puts(out, t->tm_hour < 12 ? "AM" : "PM"); return true;
-    case 'P': jinja_text_puts(out, t->tm_hour < 12 ? "am" : "pm"); return true;
-    case 'n': jinja_text_putc(out, '\n'); return true;
-    case 't': jinja_text_putc(out, '\t'); return true;
-    case '%': jinja_text_putc(out, '%'); return true;
+    case 'p': sl_jinja_text_puts(out, t->tm_hour < 12 ? "AM" : "PM"); return true;
+    case 'P': sl_jinja_text_puts(out, t->tm_hour < 12 ? "am" : "pm"); return true;
+    case 'n': sl_jinja_text_putc(out, '\n'); return true;
+    case 't': sl_jinja_text_putc(out, '\t'); return true;
+    case '%': sl_jinja_text_putc(out, '%'); return true;
     case 'z':
     case 'Z': return true; /* a naive time has no zone */
     case 's': {
         struct tm copy = *t;
         copy.tm_isdst = -1;
-        jinja_text_printf(out, "%lld", (long long)mktime(&copy));
+        sl_jinja_text_printf(out, "%lld", (long long)mktime(&copy));
         return true;
     }
     default: return write_compound(out, t, directive) || write_numeric(out, t, directive, flag);
@@ -135,7 +150,7 @@ static bool write_directive(jinja_text *out, const struct tm *t, char directive,
 static void expand(jinja_text *out, const struct tm *t, const char *format, size_t length) {
     for (size_t i = 0; i < length; i++) {
         if (format[i] != '%' || i + 1 == length) {
-            jinja_text_putc(out, format[i]);
+            sl_jinja_text_putc(out, format[i]);
             continue;
         }
         size_t at = i + 1;
@@ -145,23 +160,25 @@ static void expand(jinja_text *out, const struct tm *t, const char *format, size
         if (write_directive(out, t, format[at], flag)) {
             i = at;
         } else { /* unknown ones stay as they are */
-            jinja_text_append(out, format + i, at - i + 1);
+            sl_jinja_text_append(out, format + i, at - i + 1);
             i = at;
         }
     }
 }
 
-jinja_value jinja_strftime(jinja *j, jinja_value format) {
+jinja_value sl_jinja_strftime(jinja *j, jinja_value format) {
     struct tm when = {0};
-    if (format.type == JINJA_UNDEFINED) jinja_fail_undefined(j, format);
-    if (!jinja_is_str(format)) jinja_fail(j, "TypeError", "strftime() argument 1 must be str, not %s", jinja_type_name(format));
+    if (format.type == JINJA_UNDEFINED) sl_jinja_fail_undefined(j, format);
+    if (!jinja_is_str(format))
+        sl_jinja_fail(j, "TypeError", "strftime() argument 1 must be str, not %s", sl_jinja_type_name(format));
     if (j->now) {
-        if (!parse_now(j->now, &when)) jinja_fail(j, "ValueError", "the time must be written YYYY-MM-DDTHH:MM:SS, not '%s'", j->now);
+        if (!parse_now(j->now, &when))
+            sl_jinja_fail(j, "ValueError", "the time must be written YYYY-MM-DDTHH:MM:SS, not '%s'", j->now);
     } else {
         time_t now = time(NULL);
-        if (!localtime_r(&now, &when)) jinja_fail(j, "OSError", "the local time cannot be read");
+        if (!localtime_r(&now, &when)) sl_jinja_fail(j, "OSError", "the local time cannot be read");
     }
     jinja_text out = {.j = j};
     expand(&out, &when, format.as.string->data, format.as.string->length);
-    return jinja_text_value(&out);
+    return sl_jinja_text_value(&out);
 }

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-const jinja_value jinja_missing = {.type = JINJA_MISSING};
-const jinja_value jinja_none = {.type = JINJA_NONE};
-const jinja_value jinja_true = {.type = JINJA_BOOL, .as.boolean = true};
-const jinja_value jinja_false = {.type = JINJA_BOOL, .as.boolean = false};
+const jinja_value sl_jinja_missing = {.type = JINJA_MISSING};
+const jinja_value sl_jinja_none = {.type = JINJA_NONE};
+const jinja_value sl_jinja_true = {.type = JINJA_BOOL, .as.boolean = true};
+const jinja_value sl_jinja_false = {.type = JINJA_BOOL, .as.boolean = false};
 
 /* ---------------------------------------------------------------- failing */
 
@@ -19,7 +19,7 @@ static noreturn void leave(jinja *j, sllm_status status) {
     longjmp(j->on_failure, 1);
 }
 
-noreturn void jinja_fail(jinja *j, const char *kind, const char *format, ...) {
+noreturn void sl_jinja_fail(jinja *j, const char *kind, const char *format, ...) {
     char text[sizeof j->error->message - 64];
     va_list arguments;
     va_start(arguments, format);
@@ -31,7 +31,7 @@ noreturn void jinja_fail(jinja *j, const char *kind, const char *format, ...) {
     leave(j, SLLM_ERROR_TEMPLATE);
 }
 
-noreturn void jinja_raise(jinja *j, const jinja_string *message) {
+noreturn void sl_jinja_raise(jinja *j, const jinja_string *message) {
     sllm_error *error = j->error;
     sl_fail(error, SLLM_ERROR_TEMPLATE, "%s", "");
     if (error) {
@@ -48,39 +48,41 @@ noreturn void jinja_raise(jinja *j, const jinja_string *message) {
     leave(j, SLLM_ERROR_TEMPLATE);
 }
 
-noreturn void jinja_fail_limit(jinja *j, const char *which, uint64_t limit) {
-    jinja_fail(j, "LimitError", "the template passed the limit on %s (%llu)", which, (unsigned long long)limit);
+noreturn void sl_jinja_fail_limit(jinja *j, const char *which, uint64_t limit) {
+    sl_jinja_fail(j, "LimitError", "the template passed the limit on %s (%llu)", which, (unsigned long long)limit);
 }
 
-noreturn void jinja_fail_memory(jinja *j, size_t bytes) { leave(j, sl_fail_memory(j->error, "chat template", bytes)); }
+noreturn void sl_jinja_fail_memory(jinja *j, size_t bytes) {
+    leave(j, sl_fail_memory(j->error, "chat template", bytes));
+}
 
-void *jinja_alloc(jinja *j, size_t size) {
+void *sl_jinja_alloc(jinja *j, size_t size) {
     sl_arena *arena = j->arena;
     if (arena->limit && (size > arena->limit || arena->bytes > arena->limit - size))
-        jinja_fail_limit(j, "memory, bytes", arena->limit);
+        sl_jinja_fail_limit(j, "memory, bytes", arena->limit);
     void *memory = sl_arena_alloc(arena, size ? size : 1);
     if (memory) return memory;
-    if (arena->limit && arena->limit - arena->bytes < size + 16) jinja_fail_limit(j, "memory, bytes", arena->limit);
-    jinja_fail_memory(j, size);
+    if (arena->limit && arena->limit - arena->bytes < size + 16) sl_jinja_fail_limit(j, "memory, bytes", arena->limit);
+    sl_jinja_fail_memory(j, size);
 }
 
-void *jinja_array(jinja *j, size_t count, size_t size) {
+void *sl_jinja_array(jinja *j, size_t count, size_t size) {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes)) jinja_fail_limit(j, "memory, bytes", j->arena->limit);
-    return jinja_alloc(j, bytes);
+    if (__builtin_mul_overflow(count, size, &bytes)) sl_jinja_fail_limit(j, "memory, bytes", j->arena->limit);
+    return sl_jinja_alloc(j, bytes);
 }
 
-void jinja_charge(jinja *j, uint64_t steps) {
+void sl_jinja_charge(jinja *j, uint64_t steps) {
     if (!j->step_limit) return; /* compiling */
-    if (steps > j->step_limit - j->steps) jinja_fail_limit(j, "steps", j->step_limit);
+    if (steps > j->step_limit - j->steps) sl_jinja_fail_limit(j, "steps", j->step_limit);
     j->steps += steps;
 }
 
-void jinja_enter(jinja *j) {
-    if (++j->nesting > j->nesting_limit) jinja_fail_limit(j, "nesting", (uint64_t)j->nesting_limit);
+void sl_jinja_enter(jinja *j) {
+    if (++j->nesting > j->nesting_limit) sl_jinja_fail_limit(j, "nesting", (uint64_t)j->nesting_limit);
 }
 
-void jinja_leave(jinja *j) { j->nesting--; }
+void sl_jinja_leave(jinja *j) { j->nesting--; }
 
 /* ---------------------------------------------------------------- text building */
 
@@ -88,37 +90,37 @@ static void reserve(jinja_text *text, size_t extra) {
     if (extra <= text->capacity - text->length) return;
     size_t capacity = text->capacity < 32 ? 32 : text->capacity;
     if (extra > SIZE_MAX / 4 || text->length > SIZE_MAX / 4)
-        jinja_fail_limit(text->j, "memory, bytes", text->j->arena->limit);
+        sl_jinja_fail_limit(text->j, "memory, bytes", text->j->arena->limit);
     while (capacity < text->length + extra) capacity *= 2;
-    char *data = jinja_alloc(text->j, capacity);
+    char *data = sl_jinja_alloc(text->j, capacity);
     if (text->length) memcpy(data, text->data, text->length);
     text->data = data;
     text->capacity = capacity;
 }
 
-void jinja_text_append(jinja_text *text, const char *data, size_t length) {
+void sl_jinja_text_append(jinja_text *text, const char *data, size_t length) {
     reserve(text, length);
     if (length) memcpy(text->data + text->length, data, length);
     text->length += length;
 }
 
-void jinja_text_puts(jinja_text *text, const char *data) { jinja_text_append(text, data, strlen(data)); }
+void sl_jinja_text_puts(jinja_text *text, const char *data) { sl_jinja_text_append(text, data, strlen(data)); }
 
-void jinja_text_putc(jinja_text *text, char c) {
+void sl_jinja_text_putc(jinja_text *text, char c) {
     reserve(text, 1);
     text->data[text->length++] = c;
 }
 
-void jinja_text_code(jinja_text *text, uint32_t code_point) {
+void sl_jinja_text_code(jinja_text *text, uint32_t code_point) {
     char bytes[4];
-    jinja_text_append(text, bytes, sl_utf8_encode(code_point, bytes));
+    sl_jinja_text_append(text, bytes, sl_utf8_encode(code_point, bytes));
 }
 
-void jinja_text_fill(jinja_text *text, const char *data, size_t length, int64_t times) {
+void sl_jinja_text_fill(jinja_text *text, const char *data, size_t length, int64_t times) {
     size_t bytes;
     if (times <= 0 || !length) return;
     if (__builtin_mul_overflow((size_t)times, length, &bytes))
-        jinja_fail_limit(text->j, "memory, bytes", text->j->arena->limit);
+        sl_jinja_fail_limit(text->j, "memory, bytes", text->j->arena->limit);
     reserve(text, bytes);
     if (length == 1) {
         memset(text->data + text->length, *data, bytes);
@@ -128,7 +130,7 @@ void jinja_text_fill(jinja_text *text, const char *data, size_t length, int64_t 
     text->length += bytes;
 }
 
-void jinja_text_printf(jinja_text *text, const char *format, ...) {
+void sl_jinja_text_printf(jinja_text *text, const char *format, ...) {
     char small[512];
     va_list arguments;
     va_start(arguments, format);
@@ -136,7 +138,7 @@ void jinja_text_printf(jinja_text *text, const char *format, ...) {
     va_end(arguments);
     if (n < 0) return;
     if ((size_t)n < sizeof small) {
-        jinja_text_append(text, small, (size_t)n);
+        sl_jinja_text_append(text, small, (size_t)n);
         return;
     }
     reserve(text, (size_t)n + 1);
@@ -146,13 +148,13 @@ void jinja_text_printf(jinja_text *text, const char *format, ...) {
     text->length += (size_t)n;
 }
 
-jinja_value jinja_text_value(jinja_text *text) { return jinja_str(text->j, text->data, text->length); }
+jinja_value sl_jinja_text_value(jinja_text *text) { return sl_jinja_str(text->j, text->data, text->length); }
 
 /* ---------------------------------------------------------------- simple values */
 
-jinja_value jinja_bool(bool value) { return value ? jinja_true : jinja_false; }
-jinja_value jinja_int(int64_t value) { return (jinja_value){.type = JINJA_INT, .as.integer = value}; }
-jinja_value jinja_float(double value) { return (jinja_value){.type = JINJA_FLOAT, .as.number = value}; }
+jinja_value sl_jinja_bool(bool value) { return value ? sl_jinja_true : sl_jinja_false; }
+jinja_value sl_jinja_int(int64_t value) { return (jinja_value){.type = JINJA_INT, .as.integer = value}; }
+jinja_value sl_jinja_float(double value) { return (jinja_value){.type = JINJA_FLOAT, .as.number = value}; }
 
 static size_t count_chars(const char *data, size_t length) {
     size_t n = 0;
@@ -160,38 +162,38 @@ static size_t count_chars(const char *data, size_t length) {
     return n;
 }
 
-jinja_value jinja_str(jinja *j, const char *data, size_t length) {
-    jinja_string *string = jinja_alloc(j, sizeof *string);
+jinja_value sl_jinja_str(jinja *j, const char *data, size_t length) {
+    jinja_string *string = sl_jinja_alloc(j, sizeof *string);
     string->data = data ? data : "";
     string->length = length;
     string->chars = count_chars(data, length);
     return (jinja_value){.type = JINJA_STRING, .as.string = string};
 }
 
-jinja_value jinja_str_copy(jinja *j, const char *data, size_t length) {
-    char *copy = jinja_alloc(j, length);
+jinja_value sl_jinja_str_copy(jinja *j, const char *data, size_t length) {
+    char *copy = sl_jinja_alloc(j, length);
     if (length) memcpy(copy, data, length);
-    return jinja_str(j, copy, length);
+    return sl_jinja_str(j, copy, length);
 }
 
-jinja_value jinja_literal(jinja *j, const char *text) { return jinja_str(j, text, strlen(text)); }
+jinja_value sl_jinja_literal(jinja *j, const char *text) { return sl_jinja_str(j, text, strlen(text)); }
 
-bool jinja_string_is(jinja_value v, const char *text) {
+bool sl_jinja_string_is(jinja_value v, const char *text) {
     size_t length = strlen(text);
     return v.type == JINJA_STRING && v.as.string->length == length && !memcmp(v.as.string->data, text, length);
 }
 
-jinja_value jinja_list_new(jinja *j, size_t capacity) {
-    jinja_list *list = jinja_alloc(j, sizeof *list);
-    list->items = capacity ? jinja_array(j, capacity, sizeof *list->items) : NULL;
+jinja_value sl_jinja_list_new(jinja *j, size_t capacity) {
+    jinja_list *list = sl_jinja_alloc(j, sizeof *list);
+    list->items = capacity ? sl_jinja_array(j, capacity, sizeof *list->items) : NULL;
     list->capacity = capacity;
     return (jinja_value){.type = JINJA_LIST, .as.list = list};
 }
 
-void jinja_list_push(jinja *j, jinja_list *list, jinja_value item) {
+void sl_jinja_list_push(jinja *j, jinja_list *list, jinja_value item) {
     if (list->length == list->capacity) {
         size_t capacity = list->capacity ? list->capacity * 2 : 8;
-        jinja_value *items = jinja_array(j, capacity, sizeof *items);
+        jinja_value *items = sl_jinja_array(j, capacity, sizeof *items);
         if (list->length) memcpy(items, list->items, list->length * sizeof *items);
         list->items = items;
         list->capacity = capacity;
@@ -199,15 +201,15 @@ void jinja_list_push(jinja *j, jinja_list *list, jinja_value item) {
     list->items[list->length++] = item;
 }
 
-jinja_value jinja_tuple(jinja *j, size_t n, const jinja_value *items) {
-    jinja_value tuple = jinja_list_new(j, n);
-    for (size_t i = 0; i < n; i++) jinja_list_push(j, tuple.as.list, items[i]);
+jinja_value sl_jinja_tuple(jinja *j, size_t n, const jinja_value *items) {
+    jinja_value tuple = sl_jinja_list_new(j, n);
+    for (size_t i = 0; i < n; i++) sl_jinja_list_push(j, tuple.as.list, items[i]);
     tuple.type = JINJA_TUPLE;
     return tuple;
 }
 
-jinja_value jinja_bound(jinja *j, const char *name, jinja_builtin call, jinja_value self) {
-    jinja_function *function = jinja_alloc(j, sizeof *function);
+jinja_value sl_jinja_bound(jinja *j, const char *name, jinja_builtin call, jinja_value self) {
+    jinja_function *function = sl_jinja_alloc(j, sizeof *function);
     *function = (jinja_function){name, call, self};
     return (jinja_value){.type = JINJA_FUNCTION, .as.function = function};
 }
@@ -216,20 +218,20 @@ jinja_value jinja_bound(jinja *j, const char *name, jinja_builtin call, jinja_va
 
 enum { INDEX_FROM = 9 }; /* entries from which on a hash index is worth its room */
 
-jinja_value jinja_dict_new(jinja *j) {
-    return (jinja_value){.type = JINJA_DICT, .as.dict = jinja_alloc(j, sizeof(jinja_dict))};
+jinja_value sl_jinja_dict_new(jinja *j) {
+    return (jinja_value){.type = JINJA_DICT, .as.dict = sl_jinja_alloc(j, sizeof(jinja_dict))};
 }
 
 static size_t find_entry(jinja *j, const jinja_dict *dict, jinja_value key, uint64_t hash) {
     if (!dict->index) {
         for (size_t i = 0; i < dict->length; i++)
-            if (dict->hashes[i] == hash && jinja_equal(j, dict->keys[i], key)) return i;
+            if (dict->hashes[i] == hash && sl_jinja_equal(j, dict->keys[i], key)) return i;
         return SIZE_MAX;
     }
     size_t mask = dict->index_size - 1;
     for (size_t slot = hash & mask; dict->index[slot]; slot = (slot + 1) & mask) {
         size_t i = dict->index[slot] - 1;
-        if (dict->hashes[i] == hash && jinja_equal(j, dict->keys[i], key)) return i;
+        if (dict->hashes[i] == hash && sl_jinja_equal(j, dict->keys[i], key)) return i;
     }
     return SIZE_MAX;
 }
@@ -242,9 +244,10 @@ static void insert_index(jinja_dict *dict, size_t entry) {
 
 static void grow(jinja *j, jinja_dict *dict) {
     size_t capacity = dict->capacity ? dict->capacity * 2 : 8;
-    if (capacity > UINT32_MAX / 4) jinja_fail_limit(j, "memory, bytes", j->arena->limit);
-    jinja_value *keys = jinja_array(j, capacity, sizeof *keys), *values = jinja_array(j, capacity, sizeof *values);
-    uint64_t *hashes = jinja_array(j, capacity, sizeof *hashes);
+    if (capacity > UINT32_MAX / 4) sl_jinja_fail_limit(j, "memory, bytes", j->arena->limit);
+    jinja_value *keys = sl_jinja_array(j, capacity, sizeof *keys),
+                *values = sl_jinja_array(j, capacity, sizeof *values);
+    uint64_t *hashes = sl_jinja_array(j, capacity, sizeof *hashes);
     if (dict->length) {
         memcpy(keys, dict->keys, dict->length * sizeof *keys);
         memcpy(values, dict->values, dict->length * sizeof *values);
@@ -256,12 +259,12 @@ static void grow(jinja *j, jinja_dict *dict) {
     dict->capacity = capacity;
     if (capacity < INDEX_FROM) return;
     dict->index_size = capacity * 2;
-    dict->index = jinja_array(j, dict->index_size, sizeof *dict->index);
+    dict->index = sl_jinja_array(j, dict->index_size, sizeof *dict->index);
     for (size_t i = 0; i < dict->length; i++) insert_index(dict, i);
 }
 
-void jinja_dict_set(jinja *j, jinja_dict *dict, jinja_value key, jinja_value value) {
-    uint64_t hash = jinja_hash(j, key);
+void sl_jinja_dict_set(jinja *j, jinja_dict *dict, jinja_value key, jinja_value value) {
+    uint64_t hash = sl_jinja_hash(j, key);
     size_t entry = find_entry(j, dict, key, hash);
     if (entry != SIZE_MAX) {
         dict->values[entry] = value;
@@ -274,86 +277,92 @@ void jinja_dict_set(jinja *j, jinja_dict *dict, jinja_value key, jinja_value val
     if (dict->index) insert_index(dict, dict->length - 1);
 }
 
-jinja_value *jinja_dict_get(jinja *j, const jinja_dict *dict, jinja_value key) {
-    uint64_t hash = jinja_hash(j, key);
+jinja_value *sl_jinja_dict_get(jinja *j, const jinja_dict *dict, jinja_value key) {
+    uint64_t hash = sl_jinja_hash(j, key);
     size_t entry = find_entry(j, dict, key, hash);
     return entry == SIZE_MAX ? NULL : &dict->values[entry];
 }
 
-jinja_value *jinja_dict_get_text(jinja *j, const jinja_dict *dict, const char *key) {
+jinja_value *sl_jinja_dict_get_text(jinja *j, const jinja_dict *dict, const char *key) {
     jinja_string string = {key, strlen(key), count_chars(key, strlen(key))};
-    return jinja_dict_get(j, dict, (jinja_value){.type = JINJA_STRING, .as.string = &string});
+    return sl_jinja_dict_get(j, dict, (jinja_value){.type = JINJA_STRING, .as.string = &string});
 }
 
 /* ---------------------------------------------------------------- JSON */
 
-jinja_value jinja_from_json(jinja *j, const sl_json *json) {
+jinja_value sl_jinja_from_json(jinja *j, const sl_json *json) {
     switch (json->type) {
-    case SL_JSON_NULL: return jinja_none;
-    case SL_JSON_BOOL: return jinja_bool(json->boolean);
-    case SL_JSON_STRING: return jinja_str(j, json->text, json->length);
+    case SL_JSON_NULL: return sl_jinja_none;
+    case SL_JSON_BOOL: return sl_jinja_bool(json->boolean);
+    case SL_JSON_STRING: return sl_jinja_str(j, json->text, json->length);
     case SL_JSON_NUMBER: {
         double number;
         if (sl_json_is_integer(json)) {
-            jinja_value integer = jinja_parse_int(j, json->text, json->length, 10);
+            jinja_value integer = sl_jinja_parse_int(j, json->text, json->length, 10);
             if (integer.type != JINJA_MISSING) return integer;
         }
-        if (!jinja_parse_float(j, json->text, json->length, &number))
-            jinja_fail(j, "ValueError", "a number in the variables cannot be read");
-        return jinja_float(number);
+        if (!sl_jinja_parse_float(j, json->text, json->length, &number))
+            sl_jinja_fail(j, "ValueError", "a number in the variables cannot be read");
+        return sl_jinja_float(number);
     }
     case SL_JSON_ARRAY:
     case SL_JSON_OBJECT: break;
     }
-    jinja_enter(j);
-    jinja_value made = json->type == SL_JSON_ARRAY ? jinja_list_new(j, json->length) : jinja_dict_new(j);
+    sl_jinja_enter(j);
+    jinja_value made = json->type == SL_JSON_ARRAY ? sl_jinja_list_new(j, json->length) : sl_jinja_dict_new(j);
     for (const sl_json *child = json->first; child; child = child->next) {
-        jinja_value value = jinja_from_json(j, child);
-        if (json->type == SL_JSON_ARRAY) jinja_list_push(j, made.as.list, value);
-        else jinja_dict_set(j, made.as.dict, jinja_str(j, child->key, child->key_length), value);
+        jinja_value value = sl_jinja_from_json(j, child);
+        if (json->type == SL_JSON_ARRAY) sl_jinja_list_push(j, made.as.list, value);
+        else sl_jinja_dict_set(j, made.as.dict, sl_jinja_str(j, child->key, child->key_length), value);
     }
-    jinja_leave(j);
+    sl_jinja_leave(j);
     return made;
 }
 
 /* ---------------------------------------------------------------- undefined */
 
 static jinja_value undefined(jinja *j, jinja_undefined what) {
-    jinja_undefined *made = jinja_alloc(j, sizeof *made);
+    jinja_undefined *made = sl_jinja_alloc(j, sizeof *made);
     *made = what;
     if (!made->kind) made->kind = "UndefinedError";
     return (jinja_value){.type = JINJA_UNDEFINED, .as.undefined = made};
 }
 
-jinja_value jinja_undefined_name(jinja *j, jinja_value name) { return undefined(j, (jinja_undefined){.name = name}); }
+jinja_value sl_jinja_undefined_name(jinja *j, jinja_value name) {
+    return undefined(j, (jinja_undefined){.name = name});
+}
 
-jinja_value jinja_undefined_attribute(jinja *j, jinja_value object, jinja_value name) {
+jinja_value sl_jinja_undefined_attribute(jinja *j, jinja_value object, jinja_value name) {
     return undefined(j, (jinja_undefined){.of_object = true, .object = object, .name = name});
 }
 
-jinja_value jinja_undefined_hint(jinja *j, const char *hint) { return undefined(j, (jinja_undefined){.hint = hint}); }
+jinja_value sl_jinja_undefined_hint(jinja *j, const char *hint) {
+    return undefined(j, (jinja_undefined){.hint = hint});
+}
 
-jinja_value jinja_undefined_unsafe(jinja *j, jinja_value object, const char *name) {
+jinja_value sl_jinja_undefined_unsafe(jinja *j, jinja_value object, const char *name) {
     jinja_text text = {.j = j};
-    jinja_text_printf(&text, "access to attribute '%.200s' of '%s' object is unsafe.", name, jinja_type_name(object));
-    jinja_text_putc(&text, 0);
+    sl_jinja_text_printf(&text, "access to attribute '%.200s' of '%s' object is unsafe.", name,
+                         sl_jinja_type_name(object));
+    sl_jinja_text_putc(&text, 0);
     return undefined(j, (jinja_undefined){.hint = text.data, .kind = "SecurityError"});
 }
 
-noreturn void jinja_fail_undefined(jinja *j, jinja_value value) {
+noreturn void sl_jinja_fail_undefined(jinja *j, jinja_value value) {
     const jinja_undefined *what = value.as.undefined;
-    if (what->hint) jinja_fail(j, what->kind, "%s", what->hint);
+    if (what->hint) sl_jinja_fail(j, what->kind, "%s", what->hint);
     jinja_text text = {.j = j};
     if (!what->of_object) {
-        jinja_write_repr(&text, what->name);
-        jinja_text_puts(&text, " is undefined");
+        sl_jinja_write_repr(&text, what->name);
+        sl_jinja_text_puts(&text, " is undefined");
     } else {
         bool none = what->object.type == JINJA_NONE, named = jinja_is_str(what->name);
         const char *quote = named ? "'" : "";
-        jinja_text_printf(&text, none ? "%sNone%s" : "%s%s object%s", quote, none ? quote : jinja_type_name(what->object), quote);
-        jinja_text_puts(&text, named ? " has no attribute " : " has no element ");
-        jinja_write_repr(&text, what->name);
+        sl_jinja_text_printf(&text, none ? "%sNone%s" : "%s%s object%s", quote,
+                             none ? quote : sl_jinja_type_name(what->object), quote);
+        sl_jinja_text_puts(&text, named ? " has no attribute " : " has no element ");
+        sl_jinja_write_repr(&text, what->name);
     }
-    jinja_text_putc(&text, 0);
-    jinja_fail(j, what->kind, "%s", text.data);
+    sl_jinja_text_putc(&text, 0);
+    sl_jinja_fail(j, what->kind, "%s", text.data);
 }

@@ -26,9 +26,9 @@ void sl_template_free(sl_template *tmpl) {
 /* What longjmp returns over lives in *j and *tmpl, never in a register of this function. */
 static sllm_status compile(jinja *j, sl_template *tmpl, const char *source, size_t length) {
     if (setjmp(j->on_failure)) return j->status;
-    jinja_parse(j, source, length, &tmpl->program);
+    sl_jinja_parse(j, source, length, &tmpl->program);
     j->nesting_limit = 4000; /* the tree is no deeper than the parser let it be */
-    jinja_check(j, &tmpl->program);
+    sl_jinja_check(j, &tmpl->program);
     return SLLM_OK;
 }
 
@@ -80,16 +80,16 @@ sllm_status sl_template_compile(const char *source, size_t length, sl_template *
 
 /* ---------------------------------------------------------------- rendering */
 
-void jinja_render(jinja *j, jinja_value variables) {
+void sl_jinja_render(jinja *j, jinja_value variables) {
     const jinja_program *program = j->program;
-    jinja_scope *scope = jinja_scope_new(j, NULL);
-    scope->values = jinja_array(j, program->n_names, sizeof *scope->values);
+    jinja_scope *scope = sl_jinja_scope_new(j, NULL);
+    scope->values = sl_jinja_array(j, program->n_names, sizeof *scope->values);
     for (size_t i = 0; i < program->n_names; i++) {
-        const jinja_value *given = jinja_dict_get(j, variables.as.dict, program->names[i]);
-        scope->values[i] = given ? *given : jinja_global(j, program->names[i]);
+        const jinja_value *given = sl_jinja_dict_get(j, variables.as.dict, program->names[i]);
+        scope->values[i] = given ? *given : sl_jinja_global(j, program->names[i]);
     }
     j->globals = scope;
-    jinja_run(j, program);
+    sl_jinja_run(j, program);
 }
 
 static sllm_status run(jinja *j, void (*work)(jinja *j, void *user), void *user) {
@@ -131,8 +131,8 @@ static sllm_status render_work(void *user) {
     return status;
 }
 
-sllm_status jinja_work(const sl_template *tmpl, const char *now, const sl_template_limits *limits, sl_buffer *out,
-                       sllm_error *error, void (*work)(jinja *j, void *user), void *user) {
+sllm_status sl_jinja_work(const sl_template *tmpl, const char *now, const sl_template_limits *limits, sl_buffer *out,
+                          sllm_error *error, void (*work)(jinja *j, void *user), void *user) {
     size_t before = out->length;
     sllm_error ignored;
     if (!error) error = &ignored;
@@ -148,14 +148,14 @@ sllm_status jinja_work(const sl_template *tmpl, const char *now, const sl_templa
 
 static void render_json(jinja *j, void *user) {
     const sl_json *vars = user;
-    jinja_render(j, vars ? jinja_from_json(j, vars) : jinja_dict_new(j));
+    sl_jinja_render(j, vars ? sl_jinja_from_json(j, vars) : sl_jinja_dict_new(j));
 }
 
 sllm_status sl_template_render(const sl_template *tmpl, const sl_json *vars, const char *now,
                                const sl_template_limits *limits, sl_buffer *out, sllm_error *error) {
     if (vars && vars->type != SL_JSON_OBJECT)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "the variables of a template are a JSON object");
-    return jinja_work(tmpl, now, limits, out, error, render_json, (void *)vars);
+    return sl_jinja_work(tmpl, now, limits, out, error, render_json, (void *)vars);
 }
 
-bool jinja_says_content(const sl_template *tmpl) { return tmpl->says_content; }
+bool sl_jinja_says_content(const sl_template *tmpl) { return tmpl->says_content; }

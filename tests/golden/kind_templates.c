@@ -28,14 +28,16 @@ static void note(counts *c, const char *format, const char *name, const char *go
 }
 
 /* Compares one outcome with the case's "expected" or "error". */
-static void judge(counts *c, const sl_json *wanted, const char *name, sllm_status status, const sl_buffer *out, const sllm_error *error) {
+static void judge(counts *c, const sl_json *wanted, const char *name, sllm_status status, const sl_buffer *out,
+                  const sllm_error *error) {
     const sl_json *text = sl_json_get(wanted, "expected"), *failure = sl_json_get(wanted, "error");
     const char *type = sl_json_string(sl_json_get(failure, "type"));
     bool raised = type && !strcmp(type, "TemplateError");
     tally *t = text ? &c->texts : raised ? &c->raised : &c->failures;
     bool ok;
     if (text) {
-        ok = status == SLLM_OK && out->length == text->length && (!text->length || !memcmp(out->data, text->text, text->length));
+        ok = status == SLLM_OK && out->length == text->length &&
+             (!text->length || !memcmp(out->data, text->text, text->length));
     } else if (raised) {
         const char *message = sl_json_string(sl_json_get(failure, "message"));
         ok = status != SLLM_OK && error->raised && message && !strcmp(error->message, message);
@@ -45,14 +47,17 @@ static void judge(counts *c, const sl_json *wanted, const char *name, sllm_statu
     t->all++;
     t->right += ok;
     if (!ok)
-        note(c, "; first: %s: got '%.200s', expected '%.200s'", name, status == SLLM_OK ? out->data ? out->data : "" : error->message,
+        note(c, "; first: %s: got '%.200s', expected '%.200s'", name,
+             status == SLLM_OK ? out->data ? out->data : "" : error->message,
              text ? text->text : sl_json_string(sl_json_get(failure, "message")));
 }
 
 static void report(golden *g, const char *name, const counts *c) {
-    bool ok = c->texts.right == c->texts.all && c->raised.right == c->raised.all && c->failures.right == c->failures.all;
-    (ok ? golden_pass : golden_fail)(g, name, "texts %d of %d, raised %d of %d, failures %d of %d, %.0f ms%s", c->texts.right,
-        c->texts.all, c->raised.right, c->raised.all, c->failures.right, c->failures.all, c->seconds * 1e3, c->first);
+    bool ok = c->texts.right == c->texts.all && c->raised.right == c->raised.all &&
+              c->failures.right == c->failures.all;
+    (ok ? golden_pass : golden_fail)(g, name, "texts %d of %d, raised %d of %d, failures %d of %d, %.0f ms%s",
+                                     c->texts.right, c->texts.all, c->raised.right, c->raised.all, c->failures.right,
+                                     c->failures.all, c->seconds * 1e3, c->first);
 }
 
 /* Calls visit for every line of a JSON Lines file. */
@@ -111,8 +116,11 @@ static void chat_case(const sl_json *json, void *user) {
     const char *name = sl_json_string(sl_json_get(json, "template"));
     if (!name) return;
     if (strcmp(name, s->name)) start_template(s, name);
-    sl_chat_request request = {.messages = sl_json_get(json, "messages"), .tools = sl_json_get(json, "tools"),
-        .documents = sl_json_get(json, "documents"), .kwargs = sl_json_get(json, "kwargs"), .now = now};
+    sl_chat_request request = {.messages = sl_json_get(json, "messages"),
+                               .tools = sl_json_get(json, "tools"),
+                               .documents = sl_json_get(json, "documents"),
+                               .kwargs = sl_json_get(json, "kwargs"),
+                               .now = now};
     sl_json_bool(sl_json_get(json, "add_generation_prompt"), &request.add_generation_prompt);
     sl_json_bool(sl_json_get(json, "continue_final_message"), &request.continue_final_message);
     sl_buffer out = {0};
