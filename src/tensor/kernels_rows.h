@@ -262,7 +262,7 @@ VINLINE vfloat load_kv(sl_kv_type type, const char *row, int64_t i, int64_t n) {
     return vf_from_f16(lanes);
 }
 
-/* Four keys at once: four sums in flight hide the latency of each. */
+/* Four keys at once, or one: four sums in flight hide the latency of each, and share a reduction. */
 VINLINE void score_keys(sl_kv_type type, float *scores, const float *q, const char *k, size_t stride, int keys,
                         int64_t head_dim, float factor) {
     vfloat sums[4];
@@ -274,8 +274,8 @@ VINLINE void score_keys(sl_kv_type type, float *scores, const float *q, const ch
         for (int j = 0; j < keys; j++)
             sums[j] = vf_fma(v, load_kv(type, k + (size_t)j * stride, i, head_dim), sums[j]);
     }
-#pragma GCC unroll 4
-    for (int j = 0; j < keys; j++) scores[j] = factor * vf_sum(sums[j]);
+    if (keys == 4) _mm_storeu_ps(scores, _mm_mul_ps(_mm_set1_ps(factor), vf_sum4(sums)));
+    else scores[0] = factor * vf_sum(sums[0]);
 }
 
 VINLINE void score_all(sl_kv_type type, float *scores, const float *q, const char *k, size_t stride, int64_t n,
@@ -291,20 +291,28 @@ static void kv_scores(sl_kv_type type, float *scores, const float *q, const void
     else score_all(SL_KV_F16, scores, q, k, stride, n, head_dim, factor);
 }
 
-/* `vectors` neighbouring vectors of the output in registers while all positions pass. */
+/* `vectors` neighbouring vectors of the output in registers while all positions pass. Even and odd positions have sums
+ * of their own, added at the end: one sum would wait for itself at every position. */
 VINLINE void mix_columns(sl_kv_type type, float *out, const float *p, const char *v, size_t stride, int64_t n,
                          int64_t first, int64_t head_dim, int vectors) {
-    vfloat sums[4];
+    vfloat even[4], odd[4];
 #pragma GCC unroll 4
-    for (int c = 0; c < vectors; c++) sums[c] = vf_zero();
-    for (int64_t j = 0; j < n; j++) {
+    for (int c = 0; c < vectors; c++) even[c] = odd[c] = vf_zero();
+    for (int64_t j = 0; j < n; j += 2) {
+        const char *row = v + (size_t)j * stride, *next = row + stride;
         vfloat weight = vf_set1(p[j]);
 #pragma GCC unroll 4
         for (int c = 0; c < vectors; c++)
-            sums[c] = vf_fma(weight, load_kv(type, v + (size_t)j * stride, first + c * LANES, head_dim), sums[c]);
+            even[c] = vf_fma(weight, load_kv(type, row, first + c * LANES, head_dim), even[c]);
+        if (j + 1 == n) break;
+        weight = vf_set1(p[j + 1]);
+#pragma GCC unroll 4
+        for (int c = 0; c < vectors; c++)
+            odd[c] = vf_fma(weight, load_kv(type, next, first + c * LANES, head_dim), odd[c]);
     }
 #pragma GCC unroll 4
-    for (int c = 0; c < vectors; c++) store_some(out + first + c * LANES, sums[c], head_dim - first - c * LANES);
+    for (int c = 0; c < vectors; c++)
+        store_some(out + first + c * LANES, vf_add(even[c], odd[c]), head_dim - first - c * LANES);
 }
 
 VINLINE void mix_all(sl_kv_type type, float *out, const float *p, const char *v, size_t stride, int64_t n,
