@@ -13,7 +13,7 @@
 /* How a forward runs its products. */
 typedef enum sl_arithmetic {
     SL_EXACT, /* f32 activations, weights widened exactly */
-    SL_FAST   /* activations rounded to int8 per 32 (scale f32 = amax / 127) where the weight is quantised */
+    SL_FAST   /* activations rounded to int8 per 32 with an f32 scale where the weight is quantised */
 } sl_arithmetic;
 
 /* Activations x [n_tokens, n] prepared once for the products that share them (q, k, v; gate, up). The f32 rows are
