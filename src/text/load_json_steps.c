@@ -135,6 +135,8 @@ static sllm_status normalizer(sl_tokenizer *tokenizer, const sl_json *section, s
         step.kind = SL_NORMALIZE_STRIP;
         step.left = flag(section, "strip_left", true);
         step.right = flag(section, "strip_right", true);
+        /* After Precompiled this is SentencePiece's removal of extra white space, which knows blanks only. */
+        step.blanks_only = tokenizer->n_normalize && tokenizer->normalize[tokenizer->n_normalize - 1].kind == SL_NORMALIZE_CHARSMAP;
     } else if (type_is(section, "Replace")) {
         status = replace_of(tokenizer, section, &step, error);
     } else if (type_is(section, "Prepend")) {

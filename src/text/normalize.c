@@ -221,18 +221,22 @@ static sllm_status replace(const sl_normalize_step *step, sl_scratch *work, cons
     return status;
 }
 
+static bool strips(const sl_normalize_step *step, uint32_t c) {
+    return step->blanks_only ? c == ' ' : sl_unicode_is_space(c);
+}
+
 static bool strip(const sl_normalize_step *step, const char *text, size_t length, sl_buffer *out) {
     size_t from = 0, to = length;
     while (step->left && from < to) {
         size_t next = from;
-        if (!sl_unicode_is_space(sl_utf8_next(text, &next))) break;
+        if (!strips(step, sl_utf8_next(text, &next))) break;
         from = next;
     }
     while (step->right && to > from) {
         size_t before = to;
         while (before > from && ((unsigned char)text[--before] & 0xC0) == 0x80) continue;
         size_t next = before;
-        if (!sl_unicode_is_space(sl_utf8_next(text, &next))) break;
+        if (!strips(step, sl_utf8_next(text, &next))) break;
         to = before;
     }
     return sl_buffer_append(out, text + from, to - from);

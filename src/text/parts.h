@@ -187,7 +187,7 @@ sllm_status sl_charsmap_open(const unsigned char *blob, size_t size, sl_charsmap
 typedef struct sl_normalize_step {
     sl_normalize_kind kind;
     sl_normal_form form;
-    bool left, right;                                        /* STRIP */
+    bool left, right, blanks_only;                           /* STRIP: of U+0020 alone or of all white space */
     bool clean_text, chinese, strip_accents, lowercase;      /* BERT */
     bool dummy_prefix, escape, collapse;                     /* SENTENCEPIECE */
     const char *pattern, *content;                           /* REPLACE (string), PREPEND */
