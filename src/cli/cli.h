@@ -1,7 +1,7 @@
 /* The command line: what every subcommand shares.
  *
- * Two tables drive it. A command is one row of `cli_commands` (commands.c); an option is one row of a `cli_option` table
- * beside the command that reads it. From these rows come the parser, validation, `--help`, the man page and
+ * Two tables drive it. A command is one row of `cli_commands` (commands.c); an option is one row of a `cli_option`
+ * table beside the command that reads it. From these rows come the parser, validation, `--help`, the man page and
  * docs/cli.md, so none of them can disagree with another.
  *
  * A command owns a struct of values. Its option groups say at which offset their fields lie, so that a group (sampling,
@@ -98,7 +98,13 @@ struct cli_app {
  * that are not options are collected in arguments [argc], their number in *n_arguments; "--" ends the options.
  * CLI_OK, or CLI_USAGE after printing the one line that says what is wrong. *help: --help or -h was there. */
 int cli_parse(cli_app *app, int argc, char **argv, void *values, char **arguments, int *n_arguments, bool *help);
-/* Frees what cli_parse allocated inside values. */
+/* Sets one option of the running command by name, as `--name text` would; flags take on or off. `text` is borrowed by
+ * values of kind CLI_TEXT and CLI_TEXTS. CLI_OK, or CLI_USAGE after printing what is wrong. */
+int cli_option_set(const cli_app *app, const char *name, const char *text, void *values);
+/* Copies values into `to` (values_size bytes) with lists of its own, so that cli_option_set may change the copy.
+ * False: out of memory; `to` may then be given to cli_values_free all the same. */
+bool cli_values_copy(const cli_command *command, const void *values, void *to);
+/* Frees what cli_parse or cli_values_copy allocated inside values. */
 void cli_values_free(const cli_command *command, void *values);
 /* The range an option takes in words, "" when there is none: "from 0 to 1", "above 0". */
 void cli_option_range(const cli_option *option, char *out, size_t size);
@@ -161,9 +167,21 @@ int cli_resolve(cli_app *app, const char *name, bool pull, char **path);
 /* Resolves and loads. values NULL (vocabulary only) or the command's. */
 int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model);
 
+/* A tensor file by path; a name that is no path is resolved as a MODEL. */
+int cli_open_tensors(cli_app *app, const char *name, sllm_tensor_file **file);
+/* "[49152, 576]" */
+void cli_format_shape(const sllm_tensor_info *info, char out[160]);
+/* Whether read_f32 (true) or read_i64 (false) reads this type. */
+bool cli_is_float_type(const char *type);
+
 /* ---------------------------------------------------------------- input (input.c) */
 
 /* Reads a whole file ("-": standard input) of at most 256 MiB into *buffer. CLI_OK or CLI_FAILURE with its line. */
 int cli_read_file(cli_app *app, const char *path, sl_buffer *buffer);
+/* The next line of `in` without its newline into *line (emptied first). 1: a line, 0: the end, -1: failed, its line
+ * printed. A line longer than 64 MiB is a failure. */
+int cli_read_line(cli_app *app, FILE *in, const char *what, sl_buffer *line);
+/* CLI_OK when text is UTF-8; otherwise CLI_FAILURE after saying at which byte of `what` it is not. */
+int cli_check_utf8(cli_app *app, const char *what, const char *text, size_t length);
 
 #endif

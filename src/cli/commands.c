@@ -4,6 +4,16 @@
 #include <string.h>
 
 const cli_command *const cli_commands[] = {
+    &cli_command_run,
+    &cli_command_chat,
+    &cli_command_show,
+    &cli_command_plan,
+    &cli_command_tokenize,
+    &cli_command_detokenize,
+    &cli_command_template,
+    &cli_command_logits,
+    &cli_command_inspect,
+    &cli_command_compare,
     &cli_command_help,
     NULL,
 };

@@ -4,6 +4,16 @@
 
 #include "cli/cli.h"
 
+extern const cli_command cli_command_run;        /* run.c */
+extern const cli_command cli_command_chat;       /* chat.c */
+extern const cli_command cli_command_show;       /* show.c */
+extern const cli_command cli_command_plan;       /* plan.c */
+extern const cli_command cli_command_tokenize;   /* tokenize.c */
+extern const cli_command cli_command_detokenize; /* tokenize.c */
+extern const cli_command cli_command_template;   /* render.c */
+extern const cli_command cli_command_logits;     /* logits.c */
+extern const cli_command cli_command_inspect;    /* inspect.c */
+extern const cli_command cli_command_compare;    /* compare.c */
 extern const cli_command cli_command_help;       /* help.c */
 
 #endif

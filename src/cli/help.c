@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { INDENT = 30 };
+enum { INDENT = 30, PAGE_COLUMNS = 118 };
 
 /* ---------------------------------------------------------------- terminal */
 
@@ -55,7 +55,8 @@ static void print_option(const cli_app *app, const cli_option *option, FILE *out
     option_signature(option, signature, sizeof signature);
     option_facts(option, facts, sizeof facts);
     snprintf(text, sizeof text, *facts ? "%s (%s)" : "%s%s", option->help, facts);
-    int at = option->letter ? fprintf(out, "  -%c, %s", option->letter, signature) : fprintf(out, "      %s", signature);
+    int at =
+        option->letter ? fprintf(out, "  -%c, %s", option->letter, signature) : fprintf(out, "      %s", signature);
     if (at >= INDENT - 1) fprintf(out, "\n%*s", INDENT, "");
     else fprintf(out, "%*s", INDENT - at, "");
     print_wrapped(out, text, INDENT, INDENT, app->columns);
@@ -81,9 +82,10 @@ void cli_help_all(const cli_app *app, FILE *out) {
         int at = fprintf(out, "  %-12s  ", cli_commands[i]->name);
         print_wrapped(out, cli_commands[i]->summary, at, at, app->columns);
     }
-    fprintf(out, "\n`sllm help COMMAND` or `sllm COMMAND --help` says more. MODEL is a name of `sllm models`, a GGUF file,\n"
-                 "a Hugging Face checkpoint folder, or hf:OWNER/REPO. Exit status: 0 done, 1 failed, 2 wrong usage,\n"
-                 "130 interrupted.\n");
+    fprintf(out,
+            "\n`sllm help COMMAND` or `sllm COMMAND --help` says more. MODEL is a name of `sllm models`, a GGUF file,\n"
+            "a Hugging Face checkpoint folder, or hf:OWNER/REPO. Exit status: 0 done, 1 failed, 2 wrong usage,\n"
+            "130 interrupted.\n");
 }
 
 /* ---------------------------------------------------------------- docs/cli.md */
@@ -98,7 +100,10 @@ static void markdown_cell(const char *text, FILE *out) {
 static void markdown_command(const cli_command *command, FILE *out) {
     fprintf(out, "\n## sllm %s\n\n    sllm %s [options]%s%s\n\n%s.\n", command->name, command->name,
             *command->arguments ? " " : "", command->arguments, command->summary);
-    if (command->details) fprintf(out, "\n%s\n", command->details);
+    if (command->details) {
+        putc('\n', out);
+        print_wrapped(out, command->details, 0, 0, PAGE_COLUMNS);
+    }
     for (const cli_group *group = command->groups; group && group->options; group++) {
         fprintf(out, "\n%s:\n\n| option | meaning | values |\n|---|---|---|\n", group->title);
         for (const cli_option *option = group->options; option->name; option++) {
@@ -116,15 +121,19 @@ static void markdown_command(const cli_command *command, FILE *out) {
 }
 
 void cli_help_markdown(FILE *out) {
-    fputs("# The command line\n\n"
-          "Written by `sllm help --markdown` from the tables that also parse the options; a test keeps it current.\n\n"
-          "MODEL is a name of `sllm models`, a GGUF file (of a split one, the first part), a Hugging Face checkpoint\n"
-          "folder, or `hf:OWNER/REPO[/FILE.gguf]`. Every command takes `--help`. `--name value` and `--name=value` are the\n"
-          "same; `--` ends the options.\n\n"
-          "Exit status: 0 done, 1 failed (also when standard output was closed or full), 2 wrong usage, 130 interrupted.\n"
-          "An error is one line on standard error: `sllm: COMMAND: what, where, what would work`.\n\n"
-          "Environment: `XDG_CACHE_HOME` or `HOME` (the cache is `$XDG_CACHE_HOME/sllm` or `~/.cache/sllm`), `SLLM_CPU`\n"
-          "(`auto`, `scalar`, `avx2`, `avx512`: the kernels to use), `COLUMNS`, `NO_COLOR`.\n", out);
+    fputs(
+        "# The command line\n\n"
+        "Written by `sllm help --markdown` from the tables that also parse the options; a test keeps it current.\n\n"
+        "MODEL is a name of `sllm models`, a GGUF file (of a split one, the first part), a Hugging Face checkpoint\n"
+        "folder, or `hf:OWNER/REPO[/FILE.gguf]`. Every command takes `--help`. `--name value` and `--name=value` are "
+        "the\n"
+        "same; `--` ends the options.\n\n"
+        "Exit status: 0 done, 1 failed (also when standard output was closed or full), 2 wrong usage, 130 "
+        "interrupted.\n"
+        "An error is one line on standard error: `sllm: COMMAND: what, where, what would work`.\n\n"
+        "Environment: `XDG_CACHE_HOME` or `HOME` (the cache is `$XDG_CACHE_HOME/sllm` or `~/.cache/sllm`), `SLLM_CPU`\n"
+        "(`auto`, `scalar`, `avx2`, `avx512`: the kernels to use), `COLUMNS`, `NO_COLOR`.\n",
+        out);
     for (size_t i = 0; cli_commands[i]; i++) markdown_command(cli_commands[i], out);
 }
 
@@ -178,15 +187,19 @@ static void man_command(const cli_command *command, FILE *out) {
 }
 
 void cli_help_man(FILE *out) {
-    fprintf(out, ".TH SLLM 1 \"\" \"sllm %s\" \"User commands\"\n.SH NAME\nsllm \\- small language models, end to end\n"
-                 ".SH SYNOPSIS\n.B sllm\nCOMMAND [options] [arguments]\n.SH DESCRIPTION\n"
-                 "Runs, prompts and inspects small language models on the processor. MODEL is a name of\n.BR \"sllm models\" ,\n"
-                 "a GGUF file, a Hugging Face checkpoint folder, or hf:OWNER/REPO.\n", sllm_version());
+    fprintf(
+        out,
+        ".TH SLLM 1 \"\" \"sllm %s\" \"User commands\"\n.SH NAME\nsllm \\- small language models, end to end\n"
+        ".SH SYNOPSIS\n.B sllm\nCOMMAND [options] [arguments]\n.SH DESCRIPTION\n"
+        "Runs, prompts and inspects small language models on the processor. MODEL is a name of\n.BR \"sllm models\" ,\n"
+        "a GGUF file, a Hugging Face checkpoint folder, or hf:OWNER/REPO.\n",
+        sllm_version());
     for (size_t i = 0; cli_commands[i]; i++) man_command(cli_commands[i], out);
     fputs(".SH ENVIRONMENT\n.TP\n.B XDG_CACHE_HOME, HOME\nPlace of the cache: $XDG_CACHE_HOME/sllm or ~/.cache/sllm.\n"
           ".TP\n.B SLLM_CPU\nKernels to use: auto, scalar, avx2, avx512.\n"
           ".TP\n.B COLUMNS, NO_COLOR\nWidth of the terminal; no colours when set.\n"
-          ".SH EXIT STATUS\n0 done, 1 failed (also when standard output was closed or full), 2 wrong usage,\n130 interrupted.\n",
+          ".SH EXIT STATUS\n0 done, 1 failed (also when standard output was closed or full), 2 wrong usage,\n130 "
+          "interrupted.\n",
           out);
 }
 
@@ -213,7 +226,8 @@ static int run_help(cli_app *app, const void *given, int n_arguments, char **arg
 }
 
 static const cli_option help_options[] = {
-    {"markdown", 0, CLI_FLAG, .offset = offsetof(help_values, markdown), .help = "Print the reference page docs/cli.md"},
+    {"markdown", 0, CLI_FLAG, .offset = offsetof(help_values, markdown),
+     .help = "Print the reference page docs/cli.md"},
     {"man", 0, CLI_FLAG, .offset = offsetof(help_values, man), .help = "Print the manual page sllm.1"},
     {0},
 };

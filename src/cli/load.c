@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -102,4 +103,33 @@ int cli_load(cli_app *app, const char *name, const cli_model_values *values, boo
     if (sllm_model_load(path, &params, model, &error)) status = cli_error(app, &error);
     sllm_free(path);
     return status;
+}
+
+/* ---------------------------------------------------------------- tensor files */
+
+int cli_open_tensors(cli_app *app, const char *name, sllm_tensor_file **file) {
+    sllm_error error = {0};
+    char *path = NULL;
+    *file = NULL;
+    if (!sl_path_is_file(name) && !sl_path_is_directory(name)) {
+        int status = cli_resolve(app, name, false, &path);
+        if (status) return status;
+    }
+    sllm_status failed = sllm_tensor_file_open(path ? path : name, file, &error);
+    sllm_free(path);
+    return failed ? cli_error(app, &error) : CLI_OK;
+}
+
+void cli_format_shape(const sllm_tensor_info *info, char out[160]) {
+    int n = snprintf(out, 160, "[");
+    for (int i = 0; i < info->n_dims; i++)
+        n += snprintf(out + n, 160 - (size_t)n, i ? ", %lld" : "%lld", (long long)info->shape[i]);
+    snprintf(out + n, 160 - (size_t)n, "]");
+}
+
+bool cli_is_float_type(const char *type) {
+    static const char *const integers[] = {"I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL"};
+    for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
+        if (!strcmp(type, integers[i])) return false;
+    return true;
 }

@@ -35,7 +35,8 @@ const char *cli_nearest(const char *name, const char *const *names, size_t n) {
         size_t distance = edit_distance(name, names[i]);
         /* what is left out at the end ("--temp") is a likelier slip than its length says */
         if (length >= 3 && !strncmp(name, names[i], length)) distance = 1;
-        if (distance < best) best = distance, nearest = names[i];
+        bool shorter = nearest && distance == best && strlen(names[i]) < strlen(nearest);
+        if (distance < best || shorter) best = distance, nearest = names[i];
     }
     return nearest;
 }
@@ -169,6 +170,21 @@ static int set_defaults(const cli_app *app, char *values) {
     return CLI_OK;
 }
 
+bool cli_values_copy(const cli_command *command, const void *values, void *to) {
+    bool ok = true;
+    memcpy(to, values, command->values_size);
+    for (const cli_group *group = command->groups; group && group->options; group++)
+        for (const cli_option *option = group->options; option->name; option++) {
+            if (option->kind != CLI_TEXTS) continue;
+            cli_texts *list = (cli_texts *)((char *)to + group->offset + option->offset);
+            const char **items = list->n ? malloc(list->n * sizeof *items) : NULL;
+            if (items) memcpy(items, list->items, list->n * sizeof *items);
+            else if (list->n) ok = false, list->n = 0;
+            list->items = items;
+        }
+    return ok;
+}
+
 void cli_values_free(const cli_command *command, void *values) {
     for (const cli_group *group = command->groups; group && group->options; group++)
         for (const cli_option *option = group->options; option->name; option++) {
@@ -177,6 +193,20 @@ void cli_values_free(const cli_command *command, void *values) {
             free(list->items);
             *list = (cli_texts){0};
         }
+}
+
+int cli_option_set(const cli_app *app, const char *name, const char *text, void *values) {
+    size_t offset = 0;
+    const cli_option *option = find_option(app->command, name, strlen(name), 0, &offset);
+    if (!option) return unknown_option(app, name, strlen(name));
+    if (option->kind == CLI_FLAG) {
+        bool on = !strcmp(text, "on") || !strcmp(text, "true");
+        if (!on && strcmp(text, "off") != 0 && strcmp(text, "false") != 0)
+            return cli_usage(app, "--%s %s: must be on or off", name, text);
+        *(bool *)((char *)values + offset) = on;
+        return CLI_OK;
+    }
+    return set_value(app, option, text, (char *)values + offset);
 }
 
 /* ---------------------------------------------------------------- parsing */

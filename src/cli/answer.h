@@ -1,0 +1,55 @@
+/* Asking a model and showing its answer: what `sllm run` and `sllm chat` share. */
+#ifndef SLLM_CLI_ANSWER_H
+#define SLLM_CLI_ANSWER_H
+
+#include "cli/cli.h"
+
+typedef struct cli_sampling_values {
+    float temperature, top_p, min_p, typical_p;
+    float repetition_penalty, presence_penalty, frequency_penalty;
+    float dry_multiplier, dry_base;
+    int top_k, penalty_last_n, dry_allowed_length, dry_last_n;
+    bool greedy;
+    cli_seed seed;
+    cli_texts logit_bias;
+} cli_sampling_values;
+extern const cli_option cli_sampling_options[];
+
+typedef enum cli_reasoning { CLI_REASONING_SHOW, CLI_REASONING_HIDE, CLI_REASONING_OFF } cli_reasoning;
+
+typedef struct cli_answer_values {
+    const char *system;
+    int max_new_tokens, overflow, keep;
+    int reasoning; /* cli_reasoning */
+    cli_texts stop, template_args;
+} cli_answer_values;
+extern const cli_option cli_answer_options[];
+
+/* Parameters of one generation with what they borrow. Made by cli_ask_init, freed by cli_ask_free. */
+typedef struct cli_ask {
+    cli_app *app;
+    sllm_generate_params params;
+    sllm_logit_bias *bias;
+    bool silent;       /* nothing is written while generating (--json) */
+    const char *context_hint; /* what to do when the tokens do not fit the context; may be NULL */
+    bool in_reasoning; /* the terminal is dimmed */
+    char last_byte;    /* of what was written; 0: nothing yet */
+} cli_ask;
+
+/* Checks the values against the model. CLI_OK, or the exit status after printing what is wrong. The seed is drawn from
+ * the operating system when none was given. */
+int cli_ask_init(cli_ask *ask, cli_app *app, const sllm_model *model, const cli_sampling_values *sampling,
+                 const cli_answer_values *answer);
+void cli_ask_free(cli_ask *ask);
+/* Generates after ids, writing the text as it comes, and ends it with a newline. Returns the exit status:
+ * CLI_INTERRUPTED after Ctrl-C (*out holds what was made so far). The caller frees *out. */
+int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, sllm_generation *out);
+
+/* Messages as a JSON array under construction: {"role": role, "content": text}. */
+void cli_message_add(sl_buffer *messages, const char *role, const char *text, size_t length);
+/* Renders messages (a whole JSON array) with the model's chat template and tokenises the text. A model without one is
+ * a failure that names --raw. The caller frees *tokens. */
+int cli_render_chat(cli_app *app, const sllm_model *model, const char *messages, const cli_answer_values *values,
+                    sllm_tokens *tokens);
+
+#endif

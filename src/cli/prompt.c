@@ -1,0 +1,240 @@
+#include "cli/prompt.h"
+
+#include "base/json.h"
+#include "cli/answer.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const cli_option cli_prompt_options[] = {
+    {"prompt-file", 'f', CLI_TEXT, "FILE", .offset = offsetof(cli_prompt_values, file),
+     .help = "Take the prompt from FILE; {{key}} in it is a slot, \\{{ writes {{ itself"},
+    {"set", 0, CLI_TEXTS, "KEY=VALUE", .offset = offsetof(cli_prompt_values, set),
+     .help = "Fill the slot {{KEY}} of the prompt file"},
+    {"examples", 0, CLI_TEXT, "FILE.jsonl", .offset = offsetof(cli_prompt_values, examples),
+     .help =
+         "Few-shot examples before the prompt, one a line: {\"input\": TEXT, \"output\": TEXT}, or with a prompt file "
+         "{\"set\": {KEY: TEXT}, \"output\": TEXT}"},
+    {0},
+};
+
+/* ---------------------------------------------------------------- slots */
+
+typedef struct slots {
+    cli_app *app;
+    const char *file;
+    const char *const *values; /* [n] "key=value" */
+    size_t n;
+    bool *used; /* [n] */
+} slots;
+
+static int line_of(const char *text, size_t offset) {
+    int line = 1;
+    for (size_t i = 0; i < offset; i++) line += text[i] == '\n';
+    return line;
+}
+
+/* The value of slot `key` [length], NULL when none was given; a later value wins. */
+static const char *find_value(slots *s, const char *key, size_t length) {
+    const char *found = NULL;
+    for (size_t i = 0; i < s->n; i++)
+        if (!strncmp(s->values[i], key, length) && s->values[i][length] == '=') {
+            found = s->values[i] + length + 1;
+            s->used[i] = true;
+        }
+    return found;
+}
+
+static bool is_key_byte(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.';
+}
+
+/* The slot that begins at text[*at] with "{{"; moves *at behind its "}}". */
+static int fill_slot(slots *s, const char *text, size_t length, size_t *at, sl_buffer *out) {
+    size_t begin = *at + 2, end;
+    while (begin < length && text[begin] == ' ') begin++;
+    for (end = begin; end < length && is_key_byte(text[end]);) end++;
+    size_t close = end;
+    while (close < length && text[close] == ' ') close++;
+    if (end == begin || close + 1 >= length || text[close] != '}' || text[close + 1] != '}')
+        return cli_failure(s->app, "%s: line %d: a slot is written {{key}} with letters, digits, _ - . in the key; "
+                                   "write \\{{ for the braces themselves", s->file, line_of(text, *at));
+    const char *value = find_value(s, text + begin, end - begin);
+    if (!value)
+        return cli_usage(s->app, "%s: line %d: slot {{%.*s}} has no value; add --set %.*s=VALUE", s->file,
+                         line_of(text, *at), (int)(end - begin), text + begin, (int)(end - begin), text + begin);
+    sl_buffer_puts(out, value);
+    *at = close + 2;
+    return CLI_OK;
+}
+
+static int fill(slots *s, const char *text, size_t length, sl_buffer *out) {
+    int status = CLI_OK;
+    for (size_t i = 0; !status && i < length;) {
+        bool braces = i + 1 < length && text[i] == '{' && text[i + 1] == '{';
+        bool escaped = i + 2 < length && text[i] == '\\' && text[i + 1] == '{' && text[i + 2] == '{';
+        if (escaped) sl_buffer_puts(out, "{{"), i += 3;
+        else if (braces) status = fill_slot(s, text, length, &i, out);
+        else sl_buffer_putc(out, text[i++]);
+    }
+    for (size_t i = 0; !status && i < s->n; i++)
+        if (!s->used[i])
+            status =
+                cli_usage(s->app, "%s has no slot {{%.*s}}", s->file, (int)strcspn(s->values[i], "="), s->values[i]);
+    return status;
+}
+
+int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t length, const char *const *values,
+                    size_t n, sl_buffer *out) {
+    slots s = {app, file, values, n, calloc(n + 1, sizeof(bool))};
+    if (!s.used) return cli_failure(app, "out of memory");
+    int status = CLI_OK;
+    for (size_t i = 0; !status && i < n; i++)
+        if (!strchr(values[i], '=') || values[i][0] == '=')
+            status = cli_usage(app, "--set %s: must be KEY=VALUE", values[i]);
+    if (!status) status = fill(&s, text, length, out);
+    if (!status && out->failed) status = cli_failure(app, "out of memory while filling %s", file);
+    free(s.used);
+    return status;
+}
+
+/* ---------------------------------------------------------------- the user's text */
+
+/* A terminal is not read: nobody expects a prompt that waits for Ctrl-D. Nor is /dev/null or a closed descriptor. */
+static bool stdin_has_text(void) {
+    struct stat status;
+    if (fstat(STDIN_FILENO, &status)) return false;
+    return S_ISFIFO(status.st_mode) || S_ISREG(status.st_mode) || S_ISSOCK(status.st_mode);
+}
+
+static int append_stdin(cli_app *app, sl_buffer *prompt) {
+    sl_buffer piped = {0};
+    int status = cli_read_file(app, "-", &piped);
+    if (!status) status = cli_check_utf8(app, "standard input", piped.data ? piped.data : "", piped.length);
+    if (!status && piped.length && piped.data[piped.length - 1] == '\n') piped.length--;
+    if (!status && piped.length) {
+        if (prompt->length) sl_buffer_puts(prompt, "\n\n");
+        sl_buffer_append(prompt, piped.data, piped.length);
+    }
+    sl_buffer_free(&piped);
+    return status;
+}
+
+static int append_file(cli_app *app, const cli_prompt_values *values, sl_buffer *prompt) {
+    sl_buffer text = {0};
+    int status = cli_read_file(app, values->file, &text);
+    if (!status) status = cli_check_utf8(app, values->file, text.data ? text.data : "", text.length);
+    if (!status && text.length && text.data[text.length - 1] == '\n') text.length--; /* as editors end files */
+    if (!status)
+        status = cli_prompt_fill(app, values->file, text.data ? text.data : "", text.length, values->set.items,
+                                 values->set.n, prompt);
+    sl_buffer_free(&text);
+    return status;
+}
+
+int cli_prompt_read(cli_app *app, const cli_prompt_values *values, const char *argument, sl_buffer *prompt) {
+    int status = CLI_OK;
+    bool file_is_stdin = values->file && !strcmp(values->file, "-");
+    if (!values->file && values->set.n) return cli_usage(app, "--set fills the slots of a --prompt-file; give one");
+    if (values->file) status = append_file(app, values, prompt);
+    if (!status && argument) {
+        status = cli_check_utf8(app, "the prompt", argument, strlen(argument));
+        if (prompt->length) sl_buffer_puts(prompt, "\n\n");
+        sl_buffer_puts(prompt, argument);
+    }
+    if (!status && !file_is_stdin && stdin_has_text()) status = append_stdin(app, prompt);
+    if (!status && prompt->failed) status = cli_failure(app, "out of memory while reading the prompt");
+    if (!status && prompt->length == 0)
+        status = cli_usage(app, "no prompt: give one as an argument, by a pipe, or with --prompt-file");
+    return status;
+}
+
+/* ---------------------------------------------------------------- examples */
+
+typedef struct examples {
+    cli_app *app;
+    const cli_prompt_values *values;
+    sl_buffer file; /* text of the prompt file, empty when there is none */
+    sl_buffer *messages;
+    int line;
+} examples;
+
+static int bad_example(const examples *e, const char *what) {
+    return cli_failure(e->app, "%s: line %d: %s", e->values->examples, e->line, what);
+}
+
+/* Values of "set" as "key=value" strings in the arena. */
+static const char **set_values(sl_arena *arena, const sl_json *set) {
+    const char **values = sl_arena_array(arena, set->length + 1, sizeof *values);
+    size_t i = 0;
+    if (!values) return NULL;
+    for (const sl_json *member = set->first; member; member = member->next) {
+        char *value = sl_arena_alloc(arena, member->key_length + member->length + 2);
+        if (!value || member->type != SL_JSON_STRING || strlen(member->text) != member->length) return NULL;
+        memcpy(value, member->key, member->key_length);
+        value[member->key_length] = '=';
+        memcpy(value + member->key_length + 1, member->text, member->length);
+        values[i++] = value;
+    }
+    return values;
+}
+
+static int add_filled(examples *e, sl_arena *arena, const sl_json *set) {
+    sl_buffer text = {0};
+    if (!e->values->file)
+        return bad_example(e, "\"set\" fills the slots of a --prompt-file; give one, or use \"input\"");
+    const char **values = set_values(arena, set);
+    if (!values) return bad_example(e, "the values of \"set\" must be strings without NUL");
+    int status = cli_prompt_fill(e->app, e->values->file, e->file.data ? e->file.data : "", e->file.length, values,
+                                 set->length, &text);
+    if (!status) cli_message_add(e->messages, "user", text.data ? text.data : "", text.length);
+    sl_buffer_free(&text);
+    return status;
+}
+
+static int add_example(examples *e, sl_arena *arena, const char *text, size_t length) {
+    const sl_json *root = NULL;
+    sllm_error error = {0};
+    char what[256];
+    snprintf(what, sizeof what, "%s: line %d", e->values->examples, e->line);
+    if (sl_json_parse(arena, text, length, what, &root, &error)) return cli_error(e->app, &error);
+    const sl_json *input = sl_json_get(root, "input"), *set = sl_json_get(root, "set"),
+                  *output = sl_json_get(root, "output");
+    if (!output || output->type != SL_JSON_STRING) return bad_example(e, "\"output\" must be there and a string");
+    if (!input == !set) return bad_example(e, "exactly one of \"input\" and \"set\" must be there");
+    if (input && input->type != SL_JSON_STRING) return bad_example(e, "\"input\" must be a string");
+    if (set && set->type != SL_JSON_OBJECT) return bad_example(e, "\"set\" must be an object of strings");
+    int status = CLI_OK;
+    if (input) cli_message_add(e->messages, "user", input->text, input->length);
+    else status = add_filled(e, arena, set);
+    cli_message_add(e->messages, "assistant", output->text, output->length);
+    return status;
+}
+
+int cli_prompt_examples(cli_app *app, const cli_prompt_values *values, sl_buffer *messages) {
+    examples e = {.app = app, .values = values, .messages = messages};
+    sl_buffer line = {0};
+    int status = CLI_OK, more = 0;
+    if (!values->examples) return CLI_OK;
+    FILE *in = fopen(values->examples, "rb");
+    if (!in) return cli_failure(app, "%s: %s", values->examples, strerror(errno));
+    if (values->file && !strcmp(values->file, "-"))
+        status = cli_usage(app, "--examples needs --prompt-file to be a file, not standard input");
+    else if (values->file) status = cli_read_file(app, values->file, &e.file);
+    if (!status && e.file.length && e.file.data[e.file.length - 1] == '\n') e.file.length--;
+    while (!status && (more = cli_read_line(app, in, values->examples, &line)) == 1) {
+        sl_arena arena = {0};
+        e.line++;
+        if (line.length) status = add_example(&e, &arena, line.data, line.length);
+        sl_arena_free(&arena);
+    }
+    fclose(in);
+    sl_buffer_free(&line);
+    sl_buffer_free(&e.file);
+    return more < 0 ? CLI_FAILURE : status;
+}

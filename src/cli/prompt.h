@@ -1,0 +1,27 @@
+/* The prompt of `sllm run`: argument, pipe, prompt file with slots, few-shot examples. */
+#ifndef SLLM_CLI_PROMPT_H
+#define SLLM_CLI_PROMPT_H
+
+#include "cli/cli.h"
+
+typedef struct cli_prompt_values {
+    const char *file, *examples;
+    cli_texts set;
+} cli_prompt_values;
+extern const cli_option cli_prompt_options[];
+
+/* Fills the slots {{key}} of a prompt file's text from `values` [n] of "key=value". `\{{` writes `{{` itself. A slot
+ * without a value, a value without a slot, and a {{ that no slot follows are errors that name line and key. Values are
+ * put in as they are: braces in a value are not slots. */
+int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t length, const char *const *values,
+                    size_t n, sl_buffer *out);
+
+/* The user's text: the filled prompt file or the argument (NULL: none), and after a blank line what standard input
+ * holds when it is a pipe or a file. One newline at the end of the pipe is dropped. Empty is a usage error. */
+int cli_prompt_read(cli_app *app, const cli_prompt_values *values, const char *argument, sl_buffer *prompt);
+
+/* Appends the turns of --examples to messages: each line {"input": TEXT, "output": TEXT}, or, with a prompt file,
+ * {"set": {KEY: TEXT, ...}, "output": TEXT} whose user turn is the prompt file filled with these values. */
+int cli_prompt_examples(cli_app *app, const cli_prompt_values *values, sl_buffer *messages);
+
+#endif

@@ -1,0 +1,140 @@
+/* sllm show: what a model is. */
+#include "cli/commands.h"
+
+#include "base/json.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct show_values {
+    bool json, template, tensors, pull;
+} show_values;
+
+/* ---------------------------------------------------------------- description */
+
+/* One line a member: scalars as they are, arrays of scalars on one line, objects indented. The template is left to
+ * --template: it is long. */
+static void print_member(cli_app *app, const sl_json *member, int indent) {
+    sl_buffer value = {0};
+    char label[96];
+    snprintf(label, sizeof label, "%*s%s", indent, "", member->key ? member->key : "");
+    for (char *c = label + indent; *c; c++)
+        if (*c == '_') *c = ' ';
+    if (member->type == SL_JSON_OBJECT) {
+        cli_printf(app, "%s\n", label);
+        for (const sl_json *child = member->first; child; child = child->next) print_member(app, child, indent + 2);
+        return;
+    }
+    bool is_template = member->key && !strcmp(member->key, "chat_template") && member->type == SL_JSON_STRING;
+    if (is_template) sl_buffer_printf(&value, "yes, %zu bytes (--template prints it)", member->length);
+    else if (member->type == SL_JSON_STRING && !memchr(member->text, '\n', member->length))
+        sl_buffer_append(&value, member->text, member->length);
+    else sl_json_write_value(&value, member);
+    cli_printf(app, "%-28s ", label);
+    if (value.data) cli_print_safe(app, value.data, value.length);
+    cli_printf(app, "\n");
+    sl_buffer_free(&value);
+}
+
+static int print_template(cli_app *app, const char *name, const sl_json *root) {
+    const sl_json *source = sl_json_get(root, "chat_template");
+    if (!source || source->type != SL_JSON_STRING) return cli_failure(app, "%s has no chat template", name);
+    if (app->stdout_is_terminal) cli_print_safe(app, source->text, source->length);
+    else cli_write(app, source->text, source->length);
+    return cli_write(app, "\n", 1) ? CLI_OK : CLI_FAILURE;
+}
+
+static int describe(cli_app *app, const char *name, const show_values *values, const char *text) {
+    sl_arena arena = {0};
+    sllm_error error = {0};
+    const sl_json *root = NULL;
+    int status = CLI_OK;
+    if (sl_json_parse(&arena, text, strlen(text), "description", &root, &error)) status = cli_error(app, &error);
+    else if (values->template) status = print_template(app, name, root);
+    else if (values->json) cli_printf(app, "%s\n", text);
+    else
+        for (const sl_json *member = root->first; member; member = member->next) print_member(app, member, 0);
+    sl_arena_free(&arena);
+    return status;
+}
+
+/* ---------------------------------------------------------------- tensors */
+
+static int list_tensors(cli_app *app, const char *path, bool json) {
+    sllm_error error = {0};
+    sllm_tensor_file *file = NULL;
+    sllm_tensor_info info;
+    sl_buffer out = {0};
+    int status = CLI_OK;
+    if (sllm_tensor_file_open(path, &file, &error)) return cli_error(app, &error);
+    if (json) sl_buffer_puts(&out, "{\"tensors\":[");
+    for (size_t i = 0, n = sllm_tensor_file_count(file); !status && i < n; i++) {
+        char shape[160], bytes[32];
+        if (sllm_tensor_file_info(file, i, &info, &error)) {
+            status = cli_error(app, &error);
+            break;
+        }
+        cli_format_shape(&info, shape);
+        cli_format_bytes(info.bytes, bytes);
+        if (!json) {
+            cli_printf(app, "%-44s %-8s %-20s %10s\n", info.name, info.type, shape, bytes);
+            continue;
+        }
+        sl_json_comma(&out);
+        sl_buffer_putc(&out, '{');
+        sl_json_put_string(&out, "name", info.name);
+        sl_json_put_string(&out, "type", info.type);
+        sl_json_key(&out, "shape");
+        sl_buffer_puts(&out, shape);
+        sl_json_put_int(&out, "bytes", (int64_t)info.bytes);
+        sl_buffer_putc(&out, '}');
+    }
+    if (json) sl_buffer_puts(&out, "]}");
+    if (!status && json) status = cli_put_json(app, &out);
+    sl_buffer_free(&out);
+    sllm_tensor_file_close(file);
+    return status;
+}
+
+static int run_show(cli_app *app, const void *given, int n_arguments, char **arguments) {
+    const show_values *values = given;
+    sllm_error error = {0};
+    sllm_model_params params;
+    sllm_model *model = NULL;
+    char *path = NULL, *text = NULL;
+    (void)n_arguments;
+    if (values->template && (values->tensors || values->json))
+        return cli_usage(app, "--template prints the template alone; leave out --tensors and --json");
+    int status = cli_resolve(app, arguments[0], values->pull, &path);
+    if (!status && values->tensors) {
+        status = list_tensors(app, path, values->json);
+    } else if (!status) {
+        sllm_model_params_init(&params);
+        params.vocab_only = true; /* headers, tokenizer and template: nothing of the weights is read */
+        if (sllm_model_load(path, &params, &model, &error) || sllm_model_describe(model, &text, &error))
+            status = cli_error(app, &error);
+        else status = describe(app, arguments[0], values, text);
+    }
+    sllm_free(text);
+    sllm_free(path);
+    sllm_model_free(model);
+    return status;
+}
+
+static const cli_option show_options[] = {
+    {"json", 0, CLI_FLAG, .offset = offsetof(show_values, json), .help = "Print one JSON object"},
+    {"template", 0, CLI_FLAG, .offset = offsetof(show_values, template), .help = "Print the chat template alone"},
+    {"tensors", 0, CLI_FLAG, .offset = offsetof(show_values, tensors),
+     .help = "List the tensors: name, type, shape, size"},
+    {"pull", 0, CLI_FLAG, .offset = offsetof(show_values, pull),
+     .help = "Download MODEL first when it is a name that is not in the cache"},
+    {0},
+};
+static const cli_group show_groups[] = {{"Options", show_options, 0}, {0}};
+
+const cli_command cli_command_show = {
+    .name = "show", .arguments = "MODEL",
+    .summary = "Print a model's architecture, size, types, context, template, special tokens and licence",
+    .groups = show_groups, .values_size = sizeof(show_values), .min_arguments = 1, .max_arguments = 1, .run = run_show,
+};
