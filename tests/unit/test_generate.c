@@ -627,7 +627,6 @@ static void every_allocation_may_fail(void **state) {
 }
 
 int main(void) {
-    tiny_model_needed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_is_the_argmax_of_each_step), cmocka_unit_test(reuse_changes_nothing),
         cmocka_unit_test(threads_change_nothing),            cmocka_unit_test(answers_by_seed),

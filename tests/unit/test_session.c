@@ -173,14 +173,13 @@ static void arguments_are_checked(void **state) {
     sllm_model *words;
     sllm_model_params_init(&vocabulary);
     vocabulary.vocab_only = true;
-    assert_int_equal(sllm_model_load(tiny_model_path(), &vocabulary, &words, NULL), SLLM_OK);
+    assert_int_equal(sllm_model_load(TINY_MODEL, &vocabulary, &words, NULL), SLLM_OK);
     assert_int_equal(sllm_session_new(words, NULL, &session, &error), SLLM_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "vocab_only"));
     sllm_model_free(words);
 }
 
 int main(void) {
-    tiny_model_needed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sync_keeps_the_common_prefix),      cmocka_unit_test(append_and_truncate),
         cmocka_unit_test(every_position),                    cmocka_unit_test(what_does_not_fit_changes_nothing),
