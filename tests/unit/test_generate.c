@@ -6,6 +6,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { N_VOCAB = 320 };
 
@@ -551,6 +552,55 @@ static void bad_choices_are_refused(void **state) {
     sllm_session_free(session);
 }
 
+/* ---------------------------------------------------------------- SentencePiece */
+
+/* A SentencePiece vocabulary begins a text with a blank that it then takes away: in the middle of one that must not happen,
+ * neither to choices nor to the answer. Needs the shared golden data. */
+static void text_goes_on_in_the_middle(void **state) {
+    (void)state;
+    static const char *const path = SLLM_SOURCE_DIR "/../shared/golden/quant/gguf/phi3-mini/phi3-mini-Q8_0.gguf";
+    static const char *const words[] = {"es", " es", "  two blanks", "\n", "caf\xc3\xa9", "es\n\n", "\xe2\x82\xac 5"};
+    enum { N_WORDS = sizeof words / sizeof *words };
+    sllm_model *other, *first = model;
+    if (access(path, R_OK) != 0) {
+        print_message("skipped: phi3-mini-Q8_0.gguf is not among the shared golden data\n");
+        skip();
+    }
+    assert_int_equal(sllm_model_load(path, NULL, &other, NULL), SLLM_OK);
+    model = other;
+    sllm_session *session = tiny_session(other, 128);
+    static const char *const prompts[] = {"Wo ist", "Wo ist\n", "<|user|>Wo?<|end|><|assistant|>"};
+    for (size_t i = 0; i < 3; i++) {
+        sllm_tokens tokens = tokens_of(prompts[i]);
+        for (uint64_t seed = 0; seed < 20; seed++) {
+            sllm_generate_params params = greedy(50);
+            params.sampler.temperature = 1000; /* any of them */
+            params.sampler.seed = seed;
+            params.choices = words, params.n_choices = N_WORDS;
+            sllm_generation out = run(session, tokens.ids, tokens.n, &params);
+            assert_string_equal(out.text, words[out.choice]);
+            sllm_generation_free(&out);
+        }
+        sllm_generate_params params = greedy(20);
+        sllm_generation out = run(session, tokens.ids, tokens.n, &params);
+        int32_t ids[128];
+        char *whole, *start;
+        size_t length, n_start;
+        memcpy(ids, tokens.ids, tokens.n * sizeof *ids);
+        memcpy(ids + tokens.n, out.ids, 20 * sizeof *ids);
+        assert_int_equal(sllm_detokenize(other, ids, tokens.n + 20, true, &whole, &length, NULL), SLLM_OK);
+        assert_int_equal(sllm_detokenize(other, ids, tokens.n, true, &start, &n_start, NULL), SLLM_OK);
+        if (i < 2) assert_string_equal(whole + n_start, out.text); /* after a turn's header a new text begins */
+        sllm_free(whole);
+        sllm_free(start);
+        sllm_generation_free(&out);
+        sllm_tokens_free(&tokens);
+    }
+    sllm_session_free(session);
+    sllm_model_free(other);
+    model = first;
+}
+
 /* ---------------------------------------------------------------- arguments and memory */
 
 static void arguments_are_checked(void **state) {
@@ -635,6 +685,7 @@ int main(void) {
         cmocka_unit_test(cancelling_gives_what_was_made),    cmocka_unit_test(overflow_policies),
         cmocka_unit_test(logprobs_are_the_models_own),       cmocka_unit_test(choices_equal_brute_force),
         cmocka_unit_test(sampled_choices_follow_the_temperature), cmocka_unit_test(bad_choices_are_refused),
+        cmocka_unit_test(text_goes_on_in_the_middle),
         cmocka_unit_test(arguments_are_checked),             cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
