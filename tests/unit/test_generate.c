@@ -1,5 +1,7 @@
 /* Generation on a tiny model: the same answer whatever was reused and however many threads ran, every way to end, every
  * overflow policy, choices against brute force, and no allocation whose failure is not survived. */
+#include "api/handles.h"
+#include "infer/answer.h"
 #include "unit/fail_alloc.h"
 #include "unit/tiny_model.h"
 
@@ -239,6 +241,37 @@ static void events_are_the_text(void **state) {
     assert_int_equal(s.n_ids, out.completion_tokens);
     assert_memory_equal(s.ids, out.ids, s.n_ids * sizeof *s.ids);
     sllm_generation_free(&out);
+}
+
+/* A random model does not think, so its tokens are given by hand: each that carries reasoning alone has one event when it
+ * is shown and none when it is hidden; every other has one. */
+static void reasoning_in_events(void **state) {
+    (void)state;
+    static const char *const starts[] = {"<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"};
+    static const char *const answers[] = {"<think>\nhm, 2 + 2\n</think>\n\nFour.", "hm, 2 + 2\n</think>\n\nFour."};
+    for (int i = 0; i < 2; i++)
+        for (int hide = 0; hide < 2; hide++) {
+            sllm_generate_params params = greedy(0);
+            sink s = {0};
+            params.on_event = collect, params.user = &s;
+            params.reasoning = hide ? SLLM_REASONING_HIDE : SLLM_REASONING_SHOW;
+            sllm_tokens start = tokens_of(starts[i]), answer = tokens_of(answers[i]);
+            sl_answer a;
+            assert_int_equal(sl_answer_init(&a, sl_model_of(model)->tokenizer, &params, start.ids, start.n, NULL), SLLM_OK);
+            for (size_t k = 0; k < answer.n; k++)
+                assert_int_equal(sl_answer_push(&a, &(sllm_event){.id = answer.ids[k]}, NULL), SLLM_OK);
+            assert_int_equal(sl_answer_finish(&a, NULL), SLLM_OK);
+            assert_string_equal(s.text, "Four.");
+            assert_string_equal(s.thought, hide ? "" : "hm, 2 + 2\n");
+            assert_string_equal(a.text.data, "Four.");
+            assert_string_equal(a.thought.data, "hm, 2 + 2\n");
+            assert_true(a.reasoning.seen);
+            if (hide) assert_true(s.n_ids < answer.n - 5);
+            else assert_memory_equal(s.ids, answer.ids, answer.n * sizeof *s.ids);
+            sl_answer_free(&a);
+            sllm_tokens_free(&start);
+            sllm_tokens_free(&answer);
+        }
 }
 
 /* Any piece of the answer as stop string ends it before the piece's first occurrence; no event shows a part of it. */
@@ -681,6 +714,7 @@ int main(void) {
         cmocka_unit_test(greedy_is_the_argmax_of_each_step), cmocka_unit_test(reuse_changes_nothing),
         cmocka_unit_test(threads_change_nothing),            cmocka_unit_test(answers_by_seed),
         cmocka_unit_test(two_threads_on_one_model),          cmocka_unit_test(events_are_the_text),
+        cmocka_unit_test(reasoning_in_events),
         cmocka_unit_test(stop_strings_end_the_answer),       cmocka_unit_test(end_tokens_end_the_answer),
         cmocka_unit_test(cancelling_gives_what_was_made),    cmocka_unit_test(overflow_policies),
         cmocka_unit_test(logprobs_are_the_models_own),       cmocka_unit_test(choices_equal_brute_force),
