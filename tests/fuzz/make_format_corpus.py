@@ -56,8 +56,8 @@ def gguf_corpus():
                               entry(b"tokenizer.ggml.scores", ARRAY, array(F32, 3, bytes(12)))], [])
     yield "nested", gguf([entry(b"n", ARRAY, nested)], [])
     yield "v2", gguf([arch], [(b"w", 0, (2, 3))], version=2)
-    yield "alignment", gguf([entry(b"general.alignment", U32, struct.pack("<I", 8))], [(b"a", 24, (3,)), (b"b", 0, (1,))],
-                            alignment=8)
+    eight = entry(b"general.alignment", U32, struct.pack("<I", 8))
+    yield "alignment", gguf([eight], [(b"a", 24, (3,)), (b"b", 0, (1,))], alignment=8)
     yield "split", gguf([entry(b"split.no", U16, b"\0\0"), entry(b"split.count", U16, b"\1\0")], [(b"w", 0, (2,))])
     for kind, (block, _) in BLOCKS.items():
         yield f"type{kind}", gguf([arch], [(b"blk.0.w", kind, (block, 2))])
