@@ -35,7 +35,8 @@ const char *cli_nearest(const char *name, const char *const *names, size_t n) {
         size_t distance = edit_distance(name, names[i]);
         /* what is left out at the end ("--temp") is a likelier slip than its length says */
         if (length >= 3 && !strncmp(name, names[i], length)) distance = 1;
-        if (distance < best) best = distance, nearest = names[i];
+        bool shorter = nearest && distance == best && strlen(names[i]) < strlen(nearest);
+        if (distance < best || shorter) best = distance, nearest = names[i];
     }
     return nearest;
 }

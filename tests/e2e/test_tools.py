@@ -1,0 +1,216 @@
+"""The commands one looks into a model with: show, plan, tokenize, detokenize, template, logits, inspect, compare."""
+import array
+import gzip
+import json
+import os
+
+from common import Case, golden, main, read_safetensors, sllm, tiny_model, write_safetensors
+
+
+def floats(tensor):
+    return array.array("f", tensor[2])
+
+
+def largest_difference(a, b):
+    return max(abs(x - y) for x, y in zip(floats(a), floats(b)))
+
+
+class ShowAndPlan(Case):
+    def test_show(self):
+        shown = self.works("show", tiny_model(), "--json").json()
+        self.assertIn("llama", json.dumps(shown))
+        self.assertIn("llama", self.works("show", tiny_model()).out)
+        self.assertIn("im_start", self.works("show", tiny_model(), "--template").out)
+        names = [tensor["name"] for tensor in self.works("show", tiny_model(), "--tensors", "--json").json()["tensors"]]
+        self.assertIn("token_embd.weight", names)
+        self.fails(1, "show", golden("models", "gpt2-bare"), "--template", says="no chat template")
+
+    def test_plan(self):
+        plan = self.works("plan", tiny_model(), "--ctx", "256", "--batch", "2", "--json").json()
+        for field in ("weights_bytes", "kv_bytes", "work_bytes", "total_bytes", "memory_free", "fits", "quantisations"):
+            self.assertIn(field, plan)
+        self.assertEqual(plan["total_bytes"], plan["weights_bytes"] + plan["kv_bytes"] + plan["work_bytes"])
+        self.assertEqual((plan["ctx"], plan["batch"], plan["fits"]), (256, 2, True))
+        half = self.works("plan", tiny_model(), "--ctx", "128", "--batch", "2", "--json").json()
+        self.assertEqual(half["kv_bytes"] * 2, plan["kv_bytes"])
+        self.assertTrue(plan["quantisations"])
+        one = self.works("plan", tiny_model(), "--type", plan["quantisations"][0]["type"], "--json").json()
+        self.assertNotIn("quantisations", one)
+        self.assertIn("fits", self.works("plan", tiny_model()).out)
+        self.fails(2, "plan", tiny_model(), "--type", "q99", says="q99")
+        self.fails(2, "plan", tiny_model(), "--ctx", "1000000", says="1000000")
+
+
+class Tokens(Case):
+    def test_text_and_back(self):
+        shown = self.works("tokenize", tiny_model(), "hello wörld", "--json").json()
+        self.assertEqual("".join(shown["pieces"]).replace("\ufffd", ""), "hello wörld".replace("ö", "") if
+                         "\ufffd" in "".join(shown["pieces"]) else "hello wörld")
+        ids = [str(i) for i in shown["ids"]]
+        self.assertEqual(self.works("detokenize", tiny_model(), *ids).out, "hello wörld\n")
+        self.assertEqual(self.works("detokenize", tiny_model(), stdin=",".join(ids)).out, "hello wörld\n")
+        self.assertEqual(self.works("tokenize", tiny_model(), stdin="hello wörld", ).out.split()[::2][0], ids[0])
+
+    def test_specials(self):
+        text = "<|im_start|>a"
+        special = self.works("tokenize", tiny_model(), text, "--json", "--special").json()["ids"]
+        plain = self.works("tokenize", tiny_model(), text, "--json").json()["ids"]
+        self.assertLess(len(special), len(plain))
+        back = [str(i) for i in special]
+        self.assertEqual(self.works("detokenize", tiny_model(), *back).out, text + "\n")
+        self.assertEqual(self.works("detokenize", tiny_model(), "--skip-special", *back).out, "a\n")
+
+    def test_jsonl(self):
+        strings = ["hello", "", "a\u0000b", "é\ud83d\ude00", "line\nbreak", "\U0001f600"]
+        lines = "".join(json.dumps(string) + "\n" for string in strings)
+        ids = self.works("tokenize", tiny_model(), "--jsonl", stdin=lines).out
+        self.assertEqual(len(ids.splitlines()), len(strings))
+        self.assertEqual(json.loads(ids.splitlines()[1]), [])
+        back = self.works("detokenize", tiny_model(), "--jsonl", stdin=ids).raw.splitlines()
+        expected = [string.encode("utf-16", "surrogatepass").decode("utf-16") for string in strings]
+        self.assertEqual([json.loads(line) for line in back], expected)
+
+    def test_bad_lines(self):
+        self.fails(1, "tokenize", tiny_model(), "--jsonl", stdin='"a"\n5\n', says="line 2")
+        self.fails(1, "tokenize", tiny_model(), "--jsonl", stdin='"a\n', says="line 1")
+        self.fails(1, "detokenize", tiny_model(), "--jsonl", stdin="[1, 2.5]\n", says=["line 1", "/1"])
+        self.fails(1, "detokenize", tiny_model(), "--jsonl", stdin="[18446744073709551617]\n", says="18446744073709551617")
+        self.fails(2, "detokenize", tiny_model(), "99999", says="99999")
+        self.fails(1, "detokenize", tiny_model(), "--", "-1", says="'-1'")
+
+    def test_vocabularies_of_the_golden_data(self):
+        with open(golden("tokenizers", "corpus.jsonl"), encoding="utf-8") as file:
+            corpus = [json.loads(line) for line in file][:200]
+        lines = "".join(json.dumps(case["text"]) + "\n" for case in corpus)
+        for model in (golden("tokenizers", "vocab", "ggml-vocab-llama-bpe.gguf"),
+                      golden("tokenizers", "tokenizer_json", "gpt-2.json")):
+            name = os.path.basename(model).replace("ggml-vocab-", "").rsplit(".", 1)[0]
+            with open(golden("tokenizers", "ids", name + ".jsonl"), encoding="utf-8") as file:
+                truth = [json.loads(line) for line in file][:200]
+            got = self.works("tokenize", model, "--jsonl", stdin=lines).out.splitlines()
+            self.assertEqual([json.loads(line) for line in got], [case["ids"] for case in truth], model)
+            got = self.works("tokenize", model, "--jsonl", "--special", stdin=lines).out.splitlines()
+            self.assertEqual([json.loads(line) for line in got], [case.get("sp", case["ids"]) for case in truth], model)
+
+    def test_gzipped_tokenizer(self):
+        with open(golden("quant", "gguf", "llama32", "tokenizer.json"), "rb") as file:
+            plain = self.write("tokenizer.json", file.read())
+        with open(plain, "rb") as file:
+            packed = self.write("packed.json.gz", gzip.compress(file.read()))
+        self.assertEqual(self.works("tokenize", plain, "hello").out, self.works("tokenize", packed, "hello").out)
+        self.fails(1, "run", plain, "hello", says="run:")
+
+
+class Template(Case):
+    def test_messages(self):
+        messages = self.write("m.json", '[{"role": "user", "content": "hé"}]')
+        self.assertEqual(self.works("template", tiny_model(), "--messages", messages).out,
+                         "<|im_start|>user\nhé<|im_end|>\n<|im_start|>assistant\n")
+        self.assertEqual(self.works("template", tiny_model(), "--messages", messages, "--no-generation-prompt").out,
+                         "<|im_start|>user\nhé<|im_end|>\n")
+        self.fails(1, "template", tiny_model(), "--messages", self.write("b.json", "[1"), says="b.json")
+        self.fails(1, "template", tiny_model(), "--messages", self.write("b.json", "{}"), says="messages")
+        self.fails(1, "template", golden("models", "gpt2-bare"), "--messages", messages, says="template")
+
+    def test_cases_of_our_own(self):
+        self.write("ok.jinja", "{{ messages[0].content }}{{ x }}|{{ big }}")
+        self.write("refuse.jinja", "{{ raise_exception('no: ' ~ messages|length) }}")
+        self.write("broken.jinja", "{% if %}")
+        cases = [{"template": "ok", "messages": [{"role": "user", "content": "a\u0000b"}],
+                  "kwargs": {"x": "é", "big": 123456789012345678901234567890}},
+                 {"template": "refuse", "messages": []}, {"template": "broken", "messages": []}]
+        out = self.works("template", "--dir", self.folder, "--jsonl",
+                         stdin="".join(json.dumps(case) + "\n" for case in cases)).out.splitlines()
+        self.assertEqual(json.loads(out[0]), {"text": "a\u0000bé|123456789012345678901234567890"})
+        self.assertEqual(json.loads(out[1])["error"]["type"], "TemplateError")
+        self.assertEqual(json.loads(out[1])["error"]["message"], "no: 0")
+        self.assertIn("error", json.loads(out[2]))
+        self.fails(1, "template", "--dir", self.folder, "--jsonl", stdin='{"template": "../ok", "messages": []}\n', says="/template")
+        self.fails(1, "template", "--dir", self.folder, "--jsonl", stdin='{"template": "absent", "messages": []}\n', says="absent")
+
+    def test_golden_cases(self):
+        with open(golden("templates", "cases.jsonl"), "rb") as file:
+            lines = file.readlines()[::16]
+        out = self.works("template", "--dir", golden("templates", "src"), "--now", "2026-01-15T09:30:00", "--jsonl",
+                         stdin=b"".join(lines)).raw.splitlines()
+        self.assertEqual(len(out), len(lines))
+        for line, got in zip(map(json.loads, lines), map(json.loads, out)):
+            with self.subTest(template=line["template"], case=line["case"]):
+                if "expected" in line:
+                    self.assertEqual(got.get("text"), line["expected"])
+                elif line["error"]["type"] == "TemplateError":
+                    self.assertEqual((got["error"]["type"], got["error"]["message"]), ("TemplateError", line["error"]["message"]))
+                else:
+                    self.assertIn("error", got)
+
+
+class Logits(Case):
+    def test_against_the_reference(self):
+        expected = read_safetensors(golden("quant", "gguf", "llama32", "expected.safetensors"))
+        ids, out = self.path("ids.safetensors"), self.path("out.safetensors")
+        write_safetensors(ids, {"input_ids": expected["input_ids"]})
+        self.works("logits", tiny_model(), "--ids", ids, "--out", out)
+        got = read_safetensors(out)["logits"]
+        reference = expected["Q8_0.logits_dequant_f32"]
+        self.assertEqual(got[:2], ("F32", reference[1]))
+        self.assertLessEqual(largest_difference(got, reference), 5e-4)
+        self.works("logits", tiny_model(), "--ids", ids, "--out", out, "--fast")
+        self.assertGreater(largest_difference(read_safetensors(out)["logits"], reference), 5e-4)
+
+    def test_bad_ids(self):
+        def ids(values, shape):
+            write_safetensors(self.path("i.safetensors"), {"input_ids": ("I64", shape, array.array("q", values).tobytes())})
+            return self.path("i.safetensors")
+        out = self.path("out.safetensors")
+        self.fails(1, "logits", tiny_model(), "--ids", ids([1, 99999], [1, 2]), "--out", out, says=["input_ids[0, 1]", "99999"])
+        self.fails(1, "logits", tiny_model(), "--ids", ids([1, 2], [2]), "--out", out, says="two dimensions")
+        self.fails(1, "logits", tiny_model(), "--ids", tiny_model(), "--out", out, says="input_ids")
+        self.assertEqual(os.listdir(self.folder), ["i.safetensors"], "nothing half-written stays")
+        self.fails(1, "logits", tiny_model(), "--ids", ids([1, 2], [1, 2]), "--out", "/nonexistent/x", says="/nonexistent/x")
+
+
+class Files(Case):
+    def test_inspect(self):
+        values = array.array("f", [1, -2, 3, float("nan"), 5, -6]).tobytes()
+        file = self.path("t.safetensors")
+        write_safetensors(file, {"a": ("F32", [2, 3], values), "n": ("I64", [2], array.array("q", [7, 9]).tobytes())})
+        tensors = {tensor["name"]: tensor for tensor in self.works("inspect", file, "--json").json()["tensors"]}
+        a = tensors["a"]
+        self.assertEqual((a["type"], a["shape"], a["min"], a["max"], a["not_finite"]), ("F32", [2, 3], -6, 5, 1))
+        self.assertAlmostEqual(a["mean"], 0.2)
+        self.assertAlmostEqual(a["std"], 3.8678, places=3)
+        self.assertEqual((tensors["n"]["mean"], tensors["n"]["first"]), (8, [7, 9]))
+        self.assertIn("1 not finite", self.works("inspect", file).out)
+        self.assertNotIn("min", self.works("inspect", file, "--headers", "--json").json()["tensors"][0])
+        self.fails(1, "inspect", file, "--tensor", "b", says="no tensor 'b'")
+        self.assertIn("llama", json.dumps(self.works("inspect", tiny_model(), "--metadata", "--json").json()["metadata"]))
+
+    def test_compare(self):
+        def tensors(name, **values):
+            write_safetensors(self.path(name), {key: ("F32", [len(value)], array.array("f", value).tobytes())
+                                                for key, value in values.items()})
+            return self.path(name)
+        a, b = tensors("a", x=[1, 2], y=[1], only=[0]), tensors("b", x=[1, 5], y=[1], other=[0])
+        self.assertEqual(self.works("compare", a, a, "--json").json()["equal"], True)
+        found = self.works("compare", a, b, "--json").json()
+        self.assertEqual(found["equal"], False)
+        by_name = {tensor["name"]: tensor for tensor in found["tensors"]}
+        self.assertEqual(sorted(by_name), ["only", "other", "x"])
+        self.assertEqual(by_name["x"]["max_difference"], 3)
+        self.assertAlmostEqual(by_name["x"]["rms_difference"], 4.5 ** 0.5, places=5)
+        self.assertIn("0 metadata keys and 3 tensors differ", self.works("compare", a, b).out)
+
+    def test_compare_predictions(self):
+        q8, q4 = tiny_model(), tiny_model(file="llama32-Q4_K_M.gguf")
+        same = self.works("compare", q8, q8, "--ids", "1,2,3,4", "--json").json()["predictions"]
+        self.assertEqual((same["positions"], same["max_difference"], same["top1_agreement"]), (4, 0, 1))
+        text = self.write("text.txt", "some words to compare on")
+        other = self.works("compare", q8, q4, "--text", text, "--exact", "--json").json()["predictions"]
+        self.assertGreater(other["kl"], 0)
+        self.assertGreater(other["max_difference"], 0)
+        self.fails(2, "compare", q8, q4, "--ids", "1,,2", says="--ids")
+        self.assertEqual(sllm("compare", q8, golden("models", "gpt2")).status, 0)
+
+
+if __name__ == "__main__":
+    main()
