@@ -86,6 +86,6 @@ void cli_json_join(const sl_json *array, size_t most, char *out, size_t size) {
 }
 
 void cli_format_count(int64_t count, char out[32]) {
-    if (count >= 1000000000) snprintf(out, 32, "%.1f B", (double)count / 1e9);
+    if (count >= 999500000) snprintf(out, 32, "%.1f B", (double)count / 1e9);
     else snprintf(out, 32, "%.0f M", (double)count / 1e6);
 }

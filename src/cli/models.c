@@ -73,10 +73,10 @@ static bool is_cached(const sl_json *cached, const char *name) {
     return false;
 }
 
-static const char *permission(const sl_json *licence, const char *what) {
+static const char *permission(const sl_json *licence, const char *what, const char *conditions) {
     bool allowed = false;
     const sl_json *value = sl_json_get(licence, what);
-    if (!sl_json_bool(value, &allowed)) return "cond.";
+    if (!sl_json_bool(value, &allowed)) return conditions;
     return allowed ? "yes" : "no";
 }
 
@@ -95,8 +95,8 @@ static void print_row(cli_app *app, const sl_json *entry, models_job *job) {
         cli_printf(app, "%-20s %7s %8s  %-18s %-6s %-6s %-6s %-6s %s\n", "name", "size", "context", "licence", "use", "share",
                    "tune", "here", "languages");
     cli_printf(app, "%-20s %7s %8lld  %-18s %-6s %-6s %-6s %-6s %s%s\n", name, parameters, (long long)context,
-               cli_json_text(licence, "id"), permission(licence, "commercial_use"), permission(licence, "redistribution"),
-               permission(licence, "fine_tuning"), is_cached(job->cached, name) ? "yes" : "-", languages,
+               cli_json_text(licence, "id"), permission(licence, "commercial_use", "cond."),
+               permission(licence, "redistribution", "cond."), permission(licence, "fine_tuning", "cond."), is_cached(job->cached, name) ? "yes" : "-", languages,
                runnable ? "" : " (cannot run yet)");
 }
 
@@ -131,14 +131,15 @@ static void print_entry(cli_app *app, const sl_json *entry, void *user) {
     cli_printf(app, "%-16s %s\n", "tasks", text);
     if (cli_json_text(entry, "note")[0]) cli_printf(app, "%-16s %s\n", "note", cli_json_text(entry, "note"));
     cli_printf(app, "%-16s %s, %s\n%-16s %s\n%-16s %s\n%-16s %s\n", "licence", cli_json_text(licence, "name"),
-               cli_json_text(licence, "url"), "  commercial use", permission(licence, "commercial_use"), "  redistribution",
-               permission(licence, "redistribution"), "  fine-tuning", permission(licence, "fine_tuning"));
+               cli_json_text(licence, "url"), "  commercial use", permission(licence, "commercial_use", "with conditions"),
+               "  redistribution", permission(licence, "redistribution", "with conditions"), "  fine-tuning",
+               permission(licence, "fine_tuning", "with conditions"));
     if (cli_json_text(licence, "note")[0]) cli_printf(app, "%-16s %s\n", "  conditions", cli_json_text(licence, "note"));
     const sl_json *benchmarks = sl_json_get(entry, "benchmarks");
     for (const sl_json *one = benchmarks ? benchmarks->first : NULL; one; one = one->next) {
         const char *setting = cli_json_text(one, "setting");
-        cli_printf(app, "%-16s %s %s%s%s%s (%s)\n", one == benchmarks->first ? "published" : "", cli_json_text(one, "name"),
-                   sl_json_get(one, "value")->text, setting[0] ? ", " : "", setting, "", cli_json_text(one, "source"));
+        cli_printf(app, "%-16s %s %s%s%s (%s)\n", one == benchmarks->first ? "published" : "", cli_json_text(one, "name"),
+                   sl_json_get(one, "value")->text, setting[0] ? ", " : "", setting, cli_json_text(one, "source"));
     }
     print_sources(app, sl_json_get(entry, "sources"));
     cli_printf(app, "%-16s %s\n", "in the cache", is_cached(job->cached, cli_json_text(entry, "name")) ? "yes" : "no");
