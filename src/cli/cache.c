@@ -20,7 +20,10 @@ static void print_listed(cli_app *app, const sl_json *item, void *user) {
     cli_format_bytes((uint64_t)bytes, size);
     if (!(*n)++) cli_printf(app, "%-28s %10s  %-20s  %s\n", "name", "size", "verified", "path");
     cli_printf(app, "%-28s %10s  %-20s  %s\n", cli_json_text(item, "name"), size,
-               partial ? "unfinished" : verified[0] ? verified : "never", cli_json_text(item, "path"));
+               partial       ? "unfinished"
+               : verified[0] ? verified
+                             : "never",
+               cli_json_text(item, "path"));
 }
 
 static int run_list(cli_app *app, const void *given, int n_arguments, char **arguments) {
@@ -34,7 +37,8 @@ static int run_list(cli_app *app, const void *given, int n_arguments, char **arg
     if (status) return status;
     if (sllm_hub_list(hub, &text, &error)) status = cli_error(app, &error);
     else status = cli_hub_report(app, values, text, print_listed, &n);
-    if (!status && !n && !values->json) fprintf(stderr, "the model cache is empty: `sllm pull smollm2` gets a small model\n");
+    if (!status && !n && !values->json)
+        fprintf(stderr, "the model cache is empty: `sllm pull smollm2` gets a small model\n");
     sllm_hub_close(hub);
     return status;
 }
@@ -97,9 +101,13 @@ static void print_verified(cli_app *app, const sl_json *item, void *user) {
     const char *actual = cli_json_text(item, "actual"), *expected = cli_json_text(item, "expected");
     (void)user;
     sl_json_bool(sl_json_get(item, "ok"), &ok);
-    cli_printf(app, "%-8s %-28s %s\n", ok ? "ok" : actual[0] ? "DAMAGED" : "MISSING", cli_json_text(item, "name"),
-               cli_json_text(item, "file"));
-    if (!ok && actual[0]) cli_printf(app, "         sha256 %s, expected %s\n", actual, expected[0] ? expected : "(none recorded)");
+    cli_printf(app, "%-8s %-28s %s\n",
+               ok          ? "ok"
+               : actual[0] ? "DAMAGED"
+                           : "MISSING",
+               cli_json_text(item, "name"), cli_json_text(item, "file"));
+    if (!ok && actual[0])
+        cli_printf(app, "         sha256 %s, expected %s\n", actual, expected[0] ? expected : "(none recorded)");
 }
 
 static int run_verify(cli_app *app, const void *given, int n_arguments, char **arguments) {

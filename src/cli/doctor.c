@@ -36,14 +36,14 @@ static int run_doctor(cli_app *app, const void *given, int n_arguments, char **a
     if (status) return status;
     if (sllm_hub_doctor(hub, &text, &error)) status = cli_hub_error(app, &error);
     else status = cli_hub_report(app, &values->hub, text, print_check, &count);
-    if (!status && !values->hub.json)
-        cli_printf(app, "\n%d checks, %d with advice\n", count.checks, count.bad);
+    if (!status && !values->hub.json) cli_printf(app, "\n%d checks, %d with advice\n", count.checks, count.bad);
     sllm_hub_close(hub);
     return status;
 }
 
 static const cli_group doctor_groups[] = {{"Options", cli_hub_options, offsetof(doctor_values, hub)},
-                                          {"Where models come from", cli_source_options, offsetof(doctor_values, source)},
+                                          {"Where models come from", cli_source_options,
+                                           offsetof(doctor_values, source)},
                                           {0}};
 
 const cli_command cli_command_doctor = {

@@ -80,7 +80,8 @@ void cli_json_join(const sl_json *array, size_t most, char *out, size_t size) {
             snprintf(out + length, size - length, ", ...");
             return;
         }
-        int written = snprintf(out + length, size - length, "%s%s", n++ ? ", " : "", sl_json_string(item) ? sl_json_string(item) : "");
+        int written = snprintf(out + length, size - length, "%s%s", n++ ? ", " : "",
+                               sl_json_string(item) ? sl_json_string(item) : "");
         if (written > 0) length += (size_t)written;
     }
 }

@@ -67,7 +67,8 @@ static bool is_wanted(const models_values *v, const sl_json *entry) {
 static bool is_cached(const sl_json *cached, const char *name) {
     for (const sl_json *item = cached ? cached->first : NULL; item; item = item->next) {
         bool partial = true;
-        if (!strcmp(cli_json_text(item, "name"), name) && sl_json_bool(sl_json_get(item, "partial"), &partial) && !partial)
+        if (!strcmp(cli_json_text(item, "name"), name) && sl_json_bool(sl_json_get(item, "partial"), &partial) &&
+            !partial)
             return true;
     }
     return false;
@@ -92,12 +93,12 @@ static void print_row(cli_app *app, const sl_json *entry, models_job *job) {
     cli_format_count(count, parameters);
     cli_json_join(sl_json_get(entry, "languages"), 4, languages, sizeof languages);
     if (!job->n_shown++)
-        cli_printf(app, "%-20s %7s %8s  %-18s %-6s %-6s %-6s %-6s %s\n", "name", "size", "context", "licence", "use", "share",
-                   "tune", "here", "languages");
+        cli_printf(app, "%-20s %7s %8s  %-18s %-6s %-6s %-6s %-6s %s\n", "name", "size", "context", "licence", "use",
+                   "share", "tune", "here", "languages");
     cli_printf(app, "%-20s %7s %8lld  %-18s %-6s %-6s %-6s %-6s %s%s\n", name, parameters, (long long)context,
                cli_json_text(licence, "id"), permission(licence, "commercial_use", "cond."),
-               permission(licence, "redistribution", "cond."), permission(licence, "fine_tuning", "cond."), is_cached(job->cached, name) ? "yes" : "-", languages,
-               runnable ? "" : " (cannot run yet)");
+               permission(licence, "redistribution", "cond."), permission(licence, "fine_tuning", "cond."),
+               is_cached(job->cached, name) ? "yes" : "-", languages, runnable ? "" : " (cannot run yet)");
 }
 
 static void print_sources(cli_app *app, const sl_json *sources) {
@@ -122,24 +123,28 @@ static void print_entry(cli_app *app, const sl_json *entry, void *user) {
     sl_json_int64(sl_json_get(entry, "context"), &context);
     cli_format_count(count, parameters);
     cli_json_join(sl_json_get(entry, "aliases"), 0, text, sizeof text);
-    cli_printf(app, "%s (%s)%s%s\n", cli_json_text(entry, "title"), cli_json_text(entry, "name"), text[0] ? ", also " : "", text);
-    cli_printf(app, "%-16s %s\n%-16s %s (%lld)\n%-16s %lld tokens\n", "family", cli_json_text(entry, "family"), "parameters",
-               parameters, (long long)count, "context", (long long)context);
+    cli_printf(app, "%s (%s)%s%s\n", cli_json_text(entry, "title"), cli_json_text(entry, "name"),
+               text[0] ? ", also " : "", text);
+    cli_printf(app, "%-16s %s\n%-16s %s (%lld)\n%-16s %lld tokens\n", "family", cli_json_text(entry, "family"),
+               "parameters", parameters, (long long)count, "context", (long long)context);
     cli_json_join(sl_json_get(entry, "languages"), 0, text, sizeof text);
     cli_printf(app, "%-16s %s\n", "languages", text);
     cli_json_join(sl_json_get(entry, "tasks"), 0, text, sizeof text);
     cli_printf(app, "%-16s %s\n", "tasks", text);
     if (cli_json_text(entry, "note")[0]) cli_printf(app, "%-16s %s\n", "note", cli_json_text(entry, "note"));
     cli_printf(app, "%-16s %s, %s\n%-16s %s\n%-16s %s\n%-16s %s\n", "licence", cli_json_text(licence, "name"),
-               cli_json_text(licence, "url"), "  commercial use", permission(licence, "commercial_use", "with conditions"),
-               "  redistribution", permission(licence, "redistribution", "with conditions"), "  fine-tuning",
+               cli_json_text(licence, "url"), "  commercial use",
+               permission(licence, "commercial_use", "with conditions"), "  redistribution",
+               permission(licence, "redistribution", "with conditions"), "  fine-tuning",
                permission(licence, "fine_tuning", "with conditions"));
-    if (cli_json_text(licence, "note")[0]) cli_printf(app, "%-16s %s\n", "  conditions", cli_json_text(licence, "note"));
+    if (cli_json_text(licence, "note")[0])
+        cli_printf(app, "%-16s %s\n", "  conditions", cli_json_text(licence, "note"));
     const sl_json *benchmarks = sl_json_get(entry, "benchmarks");
     for (const sl_json *one = benchmarks ? benchmarks->first : NULL; one; one = one->next) {
         const char *setting = cli_json_text(one, "setting");
-        cli_printf(app, "%-16s %s %s%s%s (%s)\n", one == benchmarks->first ? "published" : "", cli_json_text(one, "name"),
-                   sl_json_get(one, "value")->text, setting[0] ? ", " : "", setting, cli_json_text(one, "source"));
+        cli_printf(app, "%-16s %s %s%s%s (%s)\n", one == benchmarks->first ? "published" : "",
+                   cli_json_text(one, "name"), sl_json_get(one, "value")->text, setting[0] ? ", " : "", setting,
+                   cli_json_text(one, "source"));
     }
     print_sources(app, sl_json_get(entry, "sources"));
     cli_printf(app, "%-16s %s\n", "in the cache", is_cached(job->cached, cli_json_text(entry, "name")) ? "yes" : "no");
@@ -159,8 +164,9 @@ static int show_all(cli_app *app, const sl_json *root, models_job *job) {
     if (job->values->hub.json) return cli_put_json(app, &json);
     sl_buffer_free(&json);
     if (job->n_shown)
-        cli_printf(app, "\nuse, share, tune: commercial use, redistribution and fine-tuning under the licence; cond.: with "
-                        "conditions, which `sllm models NAME` says.\n");
+        cli_printf(app,
+                   "\nuse, share, tune: commercial use, redistribution and fine-tuning under the licence; cond.: with "
+                   "conditions, which `sllm models NAME` says.\n");
     else fprintf(stderr, "no model of the catalogue fits these conditions\n");
     return CLI_OK;
 }
@@ -176,7 +182,8 @@ static int run_models(cli_app *app, const void *given, int n_arguments, char **a
     int status = cli_hub_open(app, &values->hub, NULL, &hub);
     if (status) return status;
     if (sllm_hub_catalogue(hub, n_arguments ? arguments[0] : NULL, &text, &error)) status = cli_error(app, &error);
-    if (!status && !sllm_hub_list(hub, &list, NULL)) sl_json_parse(&arena, list, strlen(list), "list", &job.cached, NULL);
+    if (!status && !sllm_hub_list(hub, &list, NULL))
+        sl_json_parse(&arena, list, strlen(list), "list", &job.cached, NULL);
     if (!status && n_arguments) {
         status = cli_hub_report(app, &values->hub, text, print_entry, &job);
         text = NULL;
@@ -201,11 +208,13 @@ static const cli_option models_options[] = {
     {"language", 0, CLI_TEXT, "CODE", .offset = offsetof(models_values, language),
      .help = "Only models for this language (en, fr, zh ...)"},
     {"family", 0, CLI_TEXT, "NAME", .offset = offsetof(models_values, family), .help = "Only models of this family"},
-    {"runnable", 0, CLI_FLAG, .offset = offsetof(models_values, runnable), .help = "Only models that this build can run"},
+    {"runnable", 0, CLI_FLAG, .offset = offsetof(models_values, runnable),
+     .help = "Only models that this build can run"},
     {0},
 };
-static const cli_group models_groups[] = {
-    {"Which models", models_options, 0}, {"Options", cli_hub_options, offsetof(models_values, hub)}, {0}};
+static const cli_group models_groups[] = {{"Which models", models_options, 0},
+                                          {"Options", cli_hub_options, offsetof(models_values, hub)},
+                                          {0}};
 
 const cli_command cli_command_models = {
     .name = "models",

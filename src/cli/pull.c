@@ -46,12 +46,13 @@ const cli_command cli_command_pull = {
     .name = "pull",
     .arguments = "MODEL...",
     .summary = "Download models into the cache",
-    .details =
-        "MODEL is a name of the catalogue (`sllm models`), hf:OWNER/REPO (its one GGUF file, or its safetensors "
-        "checkpoint), or hf:OWNER/REPO/FILE.gguf (with all parts when it is split); @REVISION at the end picks a branch, "
-        "tag or commit.\n\n"
-        "An interrupted pull continues where it ended when it is run again. A file gets its name only when its size and "
-        "checksum are right. Prints the path of each model.",
+    .details = "MODEL is a name of the catalogue (`sllm models`), hf:OWNER/REPO (its one GGUF file, or its safetensors "
+               "checkpoint), or hf:OWNER/REPO/FILE.gguf (with all parts when it is split); @REVISION at the end picks "
+               "a branch, "
+               "tag or commit.\n\n"
+               "An interrupted pull continues where it ended when it is run again. A file gets its name only when its "
+               "size and "
+               "checksum are right. Prints the path of each model.",
     .groups = pull_groups,
     .values_size = sizeof(pull_values),
     .min_arguments = 1,

@@ -50,8 +50,8 @@ static void check_machine(report *to) {
     sllm_machine_info(&machine);
     put(to, "processor", strcmp(machine.kernels, "scalar") != 0,
         "only the slow scalar kernels run here: is SLLM_CPU set, or does a virtual machine hide AVX2?",
-        "%s, %d thread%s, kernels %s (%s)", machine.cpu, machine.n_cpus, machine.n_cpus == 1 ? "" : "s", machine.kernels,
-        machine.features);
+        "%s, %d thread%s, kernels %s (%s)", machine.cpu, machine.n_cpus, machine.n_cpus == 1 ? "" : "s",
+        machine.kernels, machine.features);
     put(to, "memory", machine.memory_free >= 512ull << 20,
         "close programs, or use a smaller or more strongly quantised model (`sllm plan MODEL` says what it takes)",
         "%.1f GB free of %.1f GB", (double)machine.memory_free / 1e9, (double)machine.memory_total / 1e9);
@@ -62,15 +62,16 @@ static void check_libraries(report *to) {
     uint32_t jit = 0;
     pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     pcre2_config(PCRE2_CONFIG_JIT, &jit);
-    put(to, "pcre2", jit != 0, "this PCRE2 has no JIT: tokenising is slow; use the distribution's package", "%s%s", pcre2,
-        jit ? ", JIT" : "");
+    put(to, "pcre2", jit != 0, "this PCRE2 has no JIT: tokenising is slow; use the distribution's package", "%s%s",
+        pcre2, jit ? ", JIT" : "");
     put(to, "utf8proc", true, NULL, "%s, Unicode %s", utf8proc_version(), utf8proc_unicode_version());
     const curl_version_info_data *curl = curl_version_info(CURLVERSION_NOW);
-    put(to, "libcurl", curl->features & CURL_VERSION_SSL, "this libcurl has no TLS: install the distribution's libcurl", "%s, %s",
-        curl->version, curl->ssl_version ? curl->ssl_version : "no TLS");
+    put(to, "libcurl", curl->features & CURL_VERSION_SSL, "this libcurl has no TLS: install the distribution's libcurl",
+        "%s, %s", curl->version, curl->ssl_version ? curl->ssl_version : "no TLS");
     put(to, "zlib", true, NULL, "%s", zlibVersion());
     put(to, "libzip", true, NULL, "%s", zip_libzip_version());
-    put(to, "libsodium", sodium_init() >= 0, "libsodium found no source of random numbers", "%s", sodium_version_string());
+    put(to, "libsodium", sodium_init() >= 0, "libsodium found no source of random numbers", "%s",
+        sodium_version_string());
     put(to, "yajl", true, NULL, "%d.%d.%d", yajl_version() / 10000, yajl_version() / 100 % 100, yajl_version() % 100);
 }
 
@@ -83,12 +84,14 @@ static bool keep_going(void *user) {
 
 static sllm_status check_pip(report *to, sllm_error *error) {
     enum { TIME_LIMIT = 30 };
-    static const char advice[] = "models that come as packages need it: install Python 3 with pip (Debian: apt install python3 "
-                                 "python3-pip); models from a hub do not";
+    static const char advice[] =
+        "models that come as packages need it: install Python 3 with pip (Debian: apt install python3 "
+        "python3-pip); models from a hub do not";
     const char *const arguments[] = {to->hub->python, "-m", "pip", "--version", NULL};
     sl_buffer output = {0};
     sllm_error why = {0};
-    sl_process process = {.arguments = arguments, .time_limit = TIME_LIMIT, .keep_going = keep_going, .user = to, .output = &output};
+    sl_process process = {
+        .arguments = arguments, .time_limit = TIME_LIMIT, .keep_going = keep_going, .user = to, .output = &output};
     sllm_status status = sl_process_run(&process, &why);
     if (status != SLLM_ERROR_CANCELLED && status != SLLM_ERROR_MEMORY) {
         bool ok = !status && process.exit_code == 0;
@@ -152,8 +155,8 @@ static void check_leftovers(report *to) {
     put(to, "locks", found.locks_stale == 0, "harmless: a process ended without removing it; the next pull does",
         "%d held by running pulls, %d left behind", found.locks_held, found.locks_stale);
     if (found.temporaries && !found.locks_held)
-        put(to, "temporary folders", false, "no pull is running: delete the folders .pip-* of the cache", "%d left behind",
-            found.temporaries);
+        put(to, "temporary folders", false, "no pull is running: delete the folders .pip-* of the cache",
+            "%d left behind", found.temporaries);
 }
 
 static void check_manifests(report *to) {
@@ -177,8 +180,8 @@ static void check_cache(report *to) {
     sllm_error error = {0};
     struct stat info;
     if (sl_make_folders(path, &error)) {
-        put(to, "cache", false, "choose another place for the cache (XDG_CACHE_HOME), or mend the folder's permissions", "%s",
-            error.message);
+        put(to, "cache", false, "choose another place for the cache (XDG_CACHE_HOME), or mend the folder's permissions",
+            "%s", error.message);
         return;
     }
     bool writable = access(path, R_OK | W_OK | X_OK) == 0;
@@ -186,7 +189,10 @@ static void check_cache(report *to) {
     put(to, "cache", writable && !exposed,
         exposed ? "anyone on this machine can replace your models: `chmod o-w` the folder"
                 : "you may not write there: mend its owner or permissions",
-        "%s%s", path, !writable ? ", not writable" : exposed ? ", writable by everyone" : "");
+        "%s%s", path,
+        !writable ? ", not writable"
+        : exposed ? ", writable by everyone"
+                  : "");
     uint64_t free_bytes = sl_free_space(path);
     put(to, "disk", free_bytes >= 1000000000, "make room: `sllm list` shows what models take, `sllm rm MODEL` frees it",
         "%.1f GB free for the cache", (double)free_bytes / 1e9);

@@ -58,12 +58,14 @@ static void test_built_in(void **state) {
 static void test_families_covered(void **state) {
     (void)state;
     static const char *const names[] = {
-        "llama3.2:1b", "llama3.2:3b", "phi3:mini-4k", "phi3:mini-128k", "phi3:small-8k", "phi3:small-128k", "phi4:mini",
-        "gemma2:2b", "gemma2:9b", "gemma3:270m", "gemma3:1b", "gemma3:4b", "gemma3:12b", "qwen2:0.5b", "qwen2:1.5b", "qwen2:7b",
-        "qwen2.5:0.5b", "qwen2.5:1.5b", "qwen2.5:3b", "qwen2.5:7b", "qwen2.5-coder:7b", "qwen3:0.6b", "qwen3:1.7b", "qwen3:4b",
-        "qwen3:8b", "mistral:7b", "ministral:8b", "ministral3:3b", "ministral3:8b", "ministral3:14b", "codellama:7b",
-        "codellama:13b", "starcoder2:3b", "starcoder2:7b", "starcoder2:15b", "smollm2:135m", "smollm2:360m", "smollm2:1.7b",
-        "smollm3:3b", "gpt2", "distilgpt2", "distilbert", "mixtral", "qwen1.5-moe", "SmolLM2"};
+        "llama3.2:1b",  "llama3.2:3b",   "phi3:mini-4k",     "phi3:mini-128k", "phi3:small-8k",  "phi3:small-128k",
+        "phi4:mini",    "gemma2:2b",     "gemma2:9b",        "gemma3:270m",    "gemma3:1b",      "gemma3:4b",
+        "gemma3:12b",   "qwen2:0.5b",    "qwen2:1.5b",       "qwen2:7b",       "qwen2.5:0.5b",   "qwen2.5:1.5b",
+        "qwen2.5:3b",   "qwen2.5:7b",    "qwen2.5-coder:7b", "qwen3:0.6b",     "qwen3:1.7b",     "qwen3:4b",
+        "qwen3:8b",     "mistral:7b",    "ministral:8b",     "ministral3:3b",  "ministral3:8b",  "ministral3:14b",
+        "codellama:7b", "codellama:13b", "starcoder2:3b",    "starcoder2:7b",  "starcoder2:15b", "smollm2:135m",
+        "smollm2:360m", "smollm2:1.7b",  "smollm3:3b",       "gpt2",           "distilgpt2",     "distilbert",
+        "mixtral",      "qwen1.5-moe",   "SmolLM2"};
     sllm_hub *hub;
     sllm_error error;
     assert_int_equal(open_with(NULL, &hub, &error), SLLM_OK);
@@ -83,10 +85,12 @@ static void test_families_covered(void **state) {
 
 static const char valid[] =
     "{\"endpoint\":\"https://example.invalid\",\"models\":[{\"name\":\"a:1b\",\"aliases\":[\"a\"],\"title\":\"A\","
-    "\"family\":\"llama\",\"parameters\":1000,\"context\":10,\"languages\":[\"en\"],\"tasks\":[\"chat\"],\"runnable\":true,"
+    "\"family\":\"llama\",\"parameters\":1000,\"context\":10,\"languages\":[\"en\"],\"tasks\":[\"chat\"],\"runnable\":"
+    "true,"
     "\"licence\":{\"id\":\"x\",\"name\":\"X\",\"url\":\"https://example.invalid/x\",\"commercial_use\":true,"
     "\"redistribution\":false,\"fine_tuning\":\"conditions\",\"note\":\"n\"},"
-    "\"benchmarks\":[{\"name\":\"MMLU\",\"value\":1.5,\"setting\":\"5-shot\",\"source\":\"https://example.invalid/s\"}],"
+    "\"benchmarks\":[{\"name\":\"MMLU\",\"value\":1.5,\"setting\":\"5-shot\",\"source\":\"https://example.invalid/"
+    "s\"}],"
     "\"sources\":[{\"kind\":\"hf\",\"repo\":\"o/r\",\"file\":\"f.gguf\"},{\"kind\":\"pip\",\"packages\":[\"p==1\"],"
     "\"member\":\"*.gguf\",\"sha256\":\"0123456789012345678901234567890123456789012345678901234567890123\",\"bytes\":5,"
     "\"file\":\"f.gguf\"}]}]}";
