@@ -107,7 +107,7 @@ sllm_status sl_bpe_prepare(sl_tokenizer *tokenizer, sllm_error *error) {
 
 typedef struct merger {
     const sl_tokenizer *tokenizer;
-    sl_work *work;
+    sl_scratch *work;
     const char *word;
 } merger;
 
@@ -155,7 +155,7 @@ static size_t merge_short(const merger *m, sl_symbol *symbols, size_t n) {
 }
 
 /* A binary heap of rank << 32 | position: the best pair first, leftmost among equals. */
-static bool heap_push(sl_work *work, uint64_t entry) {
+static bool heap_push(sl_scratch *work, uint64_t entry) {
     if (work->heap_length == work->heap_capacity &&
         !sl_grow(&work->heap, &work->heap_capacity, work->heap_length + 1, sizeof *work->heap)) return false;
     size_t i = work->heap_length++;
@@ -164,7 +164,7 @@ static bool heap_push(sl_work *work, uint64_t entry) {
     return true;
 }
 
-static uint64_t heap_pop(sl_work *work) {
+static uint64_t heap_pop(sl_scratch *work) {
     uint64_t top = work->heap[0], last = work->heap[--work->heap_length];
     size_t n = work->heap_length, i = 0;
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
@@ -280,7 +280,7 @@ static bool put_piece(const merger *m, const sl_symbol *symbol, sl_ids *ids, boo
 
 /* ---------------------------------------------------------------- text to symbols */
 
-static sl_symbol *add_symbol(sl_work *work, size_t *n, int32_t id, size_t start, size_t length) {
+static sl_symbol *add_symbol(sl_scratch *work, size_t *n, int32_t id, size_t start, size_t length) {
     if (*n == work->symbols_capacity &&
         !sl_grow(&work->symbols, &work->symbols_capacity, *n + 1, sizeof *work->symbols)) return NULL;
     sl_symbol *symbol = &work->symbols[(*n)++];
@@ -345,7 +345,7 @@ static bool symbols_of_characters(const merger *m, size_t length, size_t *n) {
     return true;
 }
 
-static bool merge_word(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length, sl_ids *ids,
+static bool merge_word(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                        bool *after_unknown) {
     merger m = {tokenizer, work, word};
     size_t n = 0;
@@ -369,7 +369,7 @@ static inline void load_key(const char *word, size_t length, uint64_t key[3]) {
     memcpy(key, word, length);
 }
 
-static bool encode_word(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length, sl_ids *ids,
+static bool encode_word(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                         bool *after_unknown) {
     const sl_bpe *bpe = &tokenizer->bpe;
     sl_word *slot = NULL;
@@ -403,7 +403,7 @@ static bool encode_word(const sl_tokenizer *tokenizer, sl_work *work, const char
     return true;
 }
 
-sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length, sl_ids *ids,
+sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                           sllm_error *error) {
     const sl_bpe *bpe = &tokenizer->bpe;
     bool after_unknown = false;

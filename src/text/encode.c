@@ -29,7 +29,7 @@ bool sl_ids_reserve(sl_ids *ids, size_t extra) {
     return wanted <= ids->capacity || sl_grow(&ids->data, &ids->capacity, wanted, sizeof *ids->data);
 }
 
-void sl_work_free(sl_work *work) {
+void sl_scratch_free(sl_scratch *work) {
     sl_buffer_free(&work->text);
     sl_buffer_free(&work->other);
     sl_buffer_free(&work->valid);
@@ -49,7 +49,7 @@ void sl_work_free(sl_work *work) {
 #define SMALL_CACHE_WORDS 2048  /* for one long text without a cache of the caller's */
 #define SMALL_CACHE_FROM 16384  /* bytes of text from which that pays */
 
-static bool words_new(sl_work *work, const sl_tokenizer *tokenizer, size_t count) {
+static bool words_new(sl_scratch *work, const sl_tokenizer *tokenizer, size_t count) {
     if (tokenizer->kind != SL_MODEL_BPE && tokenizer->kind != SL_MODEL_SPM) return true;
     work->words = calloc(count, sizeof *work->words);
     work->words_mask = count - 1;
@@ -68,13 +68,13 @@ sllm_status sl_tokenizer_cache_new(const sl_tokenizer *tokenizer, sl_tokenizer_c
 
 void sl_tokenizer_cache_free(sl_tokenizer_cache *cache) {
     if (!cache) return;
-    sl_work_free(&cache->work);
+    sl_scratch_free(&cache->work);
     free(cache);
 }
 
 /* ---------------------------------------------------------------- model */
 
-static sllm_status encode_word(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length, sl_ids *ids,
+static sllm_status encode_word(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                                sllm_error *error) {
     switch (tokenizer->kind) {
     case SL_MODEL_BPE:
@@ -87,7 +87,7 @@ static sllm_status encode_word(const sl_tokenizer *tokenizer, sl_work *work, con
 }
 
 /* A text that is normalised: through the pre-tokeniser to the model. */
-static sllm_status encode_pieces(const sl_tokenizer *tokenizer, sl_work *work, const char *text, size_t length, bool first,
+static sllm_status encode_pieces(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, bool first,
                                  sl_ids *ids, sllm_error *error) {
     sllm_status status = SLLM_OK;
     if (!length) return SLLM_OK;
@@ -169,7 +169,7 @@ static bool put_id(sl_ids *ids, int32_t id) {
 }
 
 /* A text between added tokens that are matched as written: normalised, then cut at those matched in normal form. */
-static sllm_status encode_segment(const sl_tokenizer *tokenizer, sl_work *work, const char *text, size_t length,
+static sllm_status encode_segment(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length,
                                   bool first, bool special, sl_ids *ids, sllm_error *error) {
     if (!length) return SLLM_OK;
     for (size_t i = 0; i < tokenizer->n_normalize; i++) {
@@ -204,7 +204,7 @@ static sllm_status encode_segment(const sl_tokenizer *tokenizer, sl_work *work, 
     return status;
 }
 
-static sllm_status encode_text(const sl_tokenizer *tokenizer, sl_work *work, const char *text, size_t length, bool special,
+static sllm_status encode_text(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, bool special,
                                sl_ids *ids, sllm_error *error) {
     const sl_added_tokens *added = &tokenizer->added;
     if (!added->raw.n_nodes || (!special && !added->raw_plain))
@@ -232,7 +232,7 @@ static bool is_valid_utf8(const char *text, size_t length) {
     return i == length || sl_utf8_is_valid(text + i, length - i);
 }
 
-static sllm_status encode(const sl_tokenizer *tokenizer, sl_work *work, const char *text, size_t length, unsigned flags,
+static sllm_status encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, unsigned flags,
                           sl_ids *ids, sllm_error *error) {
     if (!is_valid_utf8(text, length)) {
         work->valid.length = 0;
@@ -262,11 +262,11 @@ sllm_status sl_tokenizer_encode(const sl_tokenizer *tokenizer, sl_tokenizer_cach
             sl_buffer_free(&cache->work.valid);
         }
     } else {
-        sl_work work = {0};
+        sl_scratch work = {0};
         bool ok = length < SMALL_CACHE_FROM || words_new(&work, tokenizer, SMALL_CACHE_WORDS);
         status = ok ? encode(tokenizer, &work, text, length, flags, ids, error)
                     : sl_fail_memory(error, "tokenising", SMALL_CACHE_WORDS * sizeof(sl_word));
-        sl_work_free(&work);
+        sl_scratch_free(&work);
     }
     if (status != SLLM_OK) ids->length = before;
     return status;

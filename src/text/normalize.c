@@ -184,7 +184,7 @@ static bool nmt(const char *text, size_t length, sl_buffer *out) {
     return !out->failed;
 }
 
-static sllm_status replace(const sl_normalize_step *step, sl_work *work, const char *text, size_t length, sl_buffer *out,
+static sllm_status replace(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length, sl_buffer *out,
                            sllm_error *error) {
     void *scratch = work ? work->regex : NULL;
     if (step->regex && !scratch) {
@@ -256,7 +256,7 @@ static bool byte_level(const char *text, size_t length, sl_buffer *out) {
     return !out->failed;
 }
 
-sllm_status sl_normalize(const sl_normalize_step *step, sl_work *work, const char *text, size_t length, sl_buffer *out,
+sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length, sl_buffer *out,
                          sllm_error *error) {
     bool ok = sl_buffer_reserve(out, length + 4);
     if (!ok) return sl_fail_memory(error, "normalising", length);

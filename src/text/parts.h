@@ -345,25 +345,25 @@ struct sl_tokenizer {
 };
 
 /* What one encoding works with; kept between calls in a cache. */
-typedef struct sl_work sl_work;
+typedef struct sl_scratch sl_scratch;
 
 /* Appending ids; false: out of memory. */
 bool sl_ids_reserve(sl_ids *ids, size_t extra);
 
 /* Model encoders: append the ids of one word [length bytes of valid UTF-8]. */
-sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length, sl_ids *ids,
+sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                           sllm_error *error);
-sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *text, size_t length, sl_ids *ids,
+sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, sl_ids *ids,
                               sllm_error *error);
-sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length,
+sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
                                 sl_ids *ids, sllm_error *error);
-sllm_status sl_wordlevel_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length,
+sllm_status sl_wordlevel_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
                                 sl_ids *ids, sllm_error *error);
 
 /* Normalises text in place of work->text (see encode.c) / runs the pre-tokeniser steps over it. */
-sllm_status sl_normalize(const sl_normalize_step *step, sl_work *work, const char *text, size_t length, sl_buffer *out,
+sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length, sl_buffer *out,
                          sllm_error *error);
-sllm_status sl_pretokenize(const sl_tokenizer *tokenizer, sl_work *work, bool first, sllm_error *error);
+sllm_status sl_pretokenize(const sl_tokenizer *tokenizer, sl_scratch *work, bool first, sllm_error *error);
 
 /* BPE's tables from the vocabulary: byte tokens, neighbours. `merges` come through sl_pairs_put before. */
 sllm_status sl_bpe_prepare(sl_tokenizer *tokenizer, sllm_error *error);

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static bool keep(sl_work *work, size_t offset, size_t length) {
+static bool keep(sl_scratch *work, size_t offset, size_t length) {
     if (!length) return true;
     if (work->n_next == work->next_capacity &&
         !sl_grow(&work->next_pieces, &work->next_capacity, work->n_next + 1, sizeof *work->next_pieces)) return false;
@@ -15,7 +15,7 @@ static bool keep(sl_work *work, size_t offset, size_t length) {
 
 /* Joins matches and the text between them to pieces as the behaviour asks. Segments arrive in order. */
 typedef struct splitter {
-    sl_work *work;
+    sl_scratch *work;
     sl_behaviour behaviour;
     size_t base;         /* offset of the piece being cut */
     size_t open, closed; /* [open, closed): a piece under construction, relative to base */
@@ -59,7 +59,7 @@ static bool segment(splitter *s, size_t start, size_t end, bool match) {
     return ok;
 }
 
-static sllm_status split_regex(const sl_split_step *step, sl_work *work, splitter *s, const char *text, size_t length,
+static sllm_status split_regex(const sl_split_step *step, sl_scratch *work, splitter *s, const char *text, size_t length,
                                sllm_error *error) {
     if (!work->regex && !(work->regex = sl_regex_scratch_new())) return sl_fail_memory(error, "matching a pattern", 0);
     size_t done = 0, from = 0;
@@ -162,7 +162,7 @@ static bool split_fixed(const sl_split_step *step, splitter *s, const char *text
 }
 
 /* Steps that change the text: every piece is written anew behind the others. */
-static bool rewrite_pieces(const sl_split_step *step, sl_work *work, bool first) {
+static bool rewrite_pieces(const sl_split_step *step, sl_scratch *work, bool first) {
     sl_buffer *out = &work->other;
     out->length = 0;
     for (size_t i = 0; i < work->n_pieces; i++) {
@@ -196,7 +196,7 @@ static bool rewrite_pieces(const sl_split_step *step, sl_work *work, bool first)
     return true;
 }
 
-static sllm_status run_step(const sl_split_step *step, sl_work *work, bool first, sllm_error *error) {
+static sllm_status run_step(const sl_split_step *step, sl_scratch *work, bool first, sllm_error *error) {
     work->n_next = 0;
     if (step->kind == SL_SPLIT_METASPACE || step->kind == SL_SPLIT_PREFIX_SPACE)
         return rewrite_pieces(step, work, first) ? SLLM_OK : sl_fail_memory(error, "tokenising", work->text.length);
@@ -226,7 +226,7 @@ static sllm_status run_step(const sl_split_step *step, sl_work *work, bool first
     return SLLM_OK;
 }
 
-sllm_status sl_pretokenize(const sl_tokenizer *tokenizer, sl_work *work, bool first, sllm_error *error) {
+sllm_status sl_pretokenize(const sl_tokenizer *tokenizer, sl_scratch *work, bool first, sllm_error *error) {
     work->n_next = 0;
     if (!keep(work, 0, work->text.length)) return sl_fail_memory(error, "tokenising", work->text.length);
     for (size_t i = 0; i <= tokenizer->n_split; i++) {

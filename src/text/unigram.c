@@ -70,7 +70,7 @@ static bool put(sl_ids *ids, int32_t id) {
     return true;
 }
 
-sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *text, size_t length, sl_ids *ids,
+sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, sl_ids *ids,
                               sllm_error *error) {
     const sl_unigram *unigram = &tokenizer->unigram;
     if (!length) return SLLM_OK;

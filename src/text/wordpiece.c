@@ -12,7 +12,7 @@ static bool put(sl_ids *ids, int32_t id) {
     return true;
 }
 
-sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length,
+sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
                                 sl_ids *ids, sllm_error *error) {
     const sl_wordpiece *model = &tokenizer->wordpiece;
     const sl_vocab *vocab = &tokenizer->vocab;
@@ -47,7 +47,7 @@ sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_work *work, co
     return SLLM_OK;
 }
 
-sllm_status sl_wordlevel_encode(const sl_tokenizer *tokenizer, sl_work *work, const char *word, size_t length,
+sllm_status sl_wordlevel_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
                                 sl_ids *ids, sllm_error *error) {
     (void)work;
     int32_t id = sl_vocab_find(&tokenizer->vocab, word, length);

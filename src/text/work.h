@@ -32,7 +32,7 @@ typedef struct sl_node { /* Unigram's lattice: the best way to reach a byte posi
     int32_t start, id;
 } sl_node;
 
-struct sl_work {
+struct sl_scratch {
     sl_buffer text, other; /* the text after the steps so far, and where the next step writes */
     sl_buffer valid;       /* the input with U+FFFD for invalid parts */
     sl_piece *pieces, *next_pieces;
@@ -51,10 +51,10 @@ struct sl_work {
 };
 
 struct sl_tokenizer_cache {
-    sl_work work;
+    sl_scratch work;
 };
 
-void sl_work_free(sl_work *work);
+void sl_scratch_free(sl_scratch *work);
 /* Grows *memory of `capacity` items of `size` bytes to hold at least `count`. False: out of memory. */
 bool sl_grow(void *memory, size_t *capacity, size_t count, size_t size);
 
