@@ -60,7 +60,8 @@ static int start_server(void **state) {
     close(out[1]);
     fixture.to_server = in[1];
     FILE *lines = fdopen(out[0], "r");
-    if (failed || !lines || fscanf(lines, "%d", &port) != 1) return -1;
+    char line[64]; /* the whole line is read before the pipe is closed: the server may write it in pieces */
+    if (failed || !lines || !fgets(line, sizeof line, lines) || sscanf(line, "%d", &port) != 1) return -1;
     fclose(lines);
     snprintf(fixture.endpoint, sizeof fixture.endpoint, "http://127.0.0.1:%d", port);
     return 0;
