@@ -49,7 +49,8 @@ uint64_t sl_kv_bytes(const sl_config *config, int n_ctx, sl_kv_type type); /* wh
 typedef struct sl_work sl_work;
 sllm_status sl_work_new(const sl_model *model, int n_ctx, sl_work **work, sllm_error *error);
 void sl_work_free(sl_work *work);
-uint64_t sl_work_bytes(const sl_config *config, int n_ctx, bool exact); /* what sl_work_new allocates */
+/* What sl_work_new allocates for a model whose pool has n_threads. */
+uint64_t sl_work_bytes(const sl_config *config, int n_ctx, int n_threads, bool exact);
 
 /* What a forward is asked for. */
 typedef struct sl_forward_params {

@@ -50,7 +50,7 @@ typedef struct sl_codes {
     X(IQ4_XS,  iq4_xs,   23, 256, 136, 32,  0,   0, false) \
     X(IQ1_M,   iq1_m,    29, 256,  56, 16,  9,  18, false) \
     X(TQ1_0,   tq1_0,    34, 256,  54, 32,  1,   2, false) \
-    X(TQ2_0,   tq2_0,    35, 256,  66, 32,  1,   2, false) \
+    X(TQ2_0,   tq2_0,    35, 256,  66, 32,  1,   3, false) \
     X(MXFP4,   mxfp4,    39,  32,  17, 32, 12,  24, false) \
     X(NVFP4,   nvfp4,    40,  64,  36, 16, 12,  24, false)
 

@@ -26,12 +26,21 @@ VINLINE vfloat load_tail(const float *p, int64_t n) {
     return vf_load(lanes);
 }
 
-/* part[row][token] of a chunk; n_rows and n_tokens are constants. Rows of w are readable up to a whole vector. */
-VINLINE void multiply_floats(const float *const w[], const float *const x[], int64_t n, int n_rows, int n_tokens,
-                             float part[TILE_ROWS][TILE_TOKENS]) {
+/* LANES weights from column i of a chunk of a row stored as F32, F16 or BF16. */
+VINLINE vfloat load_weights(sl_type type, const uint8_t *row, int64_t i) {
+    if (type == SL_F16) return vf_from_f16(row + 2 * i);
+    if (type == SL_BF16) return vf_from_bf16(row + 2 * i);
+    return vf_load((const float *)(const void *)(row + 4 * i));
+}
+
+typedef float tile_sums[TILE_ROWS][TILE_TOKENS];
+
+/* part[row][token] of a chunk; n_tokens and type are constants. Rows of w are readable up to a whole vector. */
+VINLINE void multiply_floats(sl_type type, const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens,
+                             tile_sums part) {
     vfloat sums[TILE_ROWS][TILE_TOKENS];
 #pragma GCC unroll 4
-    for (int r = 0; r < n_rows; r++)
+    for (int r = 0; r < TILE_ROWS; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_zero();
     for (int64_t i = 0; i < n; i += LANES) {
@@ -39,44 +48,63 @@ VINLINE void multiply_floats(const float *const w[], const float *const x[], int
 #pragma GCC unroll 4
         for (int t = 0; t < n_tokens; t++) xs[t] = n - i >= LANES ? vf_load(x[t] + i) : load_tail(x[t] + i, n - i);
 #pragma GCC unroll 4
-        for (int r = 0; r < n_rows; r++) {
-            vfloat ws = vf_load(w[r] + i);
+        for (int r = 0; r < TILE_ROWS; r++) {
+            vfloat ws = load_weights(type, w[r], i);
 #pragma GCC unroll 4
             for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_fma(ws, xs[t], sums[r][t]);
         }
     }
 #pragma GCC unroll 4
-    for (int r = 0; r < n_rows; r++)
+    for (int r = 0; r < TILE_ROWS; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < n_tokens; t++) part[r][t] = vf_sum(sums[r][t]);
 }
 
-static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+static void multiply_f32(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, tile_sums part) {
+    if (n_tokens == TILE_TOKENS) multiply_floats(SL_F32, w, x, n, TILE_TOKENS, part);
+    else multiply_floats(SL_F32, w, x, n, 1, part);
+}
+
+/* Few tokens: converting 16-bit weights on their way into the product costs less than writing them down first. */
+static void multiply_halves(sl_type type, const uint8_t *const w[], const float *const x[], int64_t n, tile_sums part) {
+    if (type == SL_F16) multiply_floats(SL_F16, w, x, n, 1, part);
+    else multiply_floats(SL_BF16, w, x, n, 1, part);
+}
+
+/* Rows [r, r + rows), rows <= TILE_ROWS, columns [column, column + n) of one chunk. */
+static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t column, int64_t n, int64_t t0, int64_t t1) {
     _Alignas(64) float widened[TILE_ROWS][SL_FLOAT_CHUNK];
+    bool whole = n % LANES == 0; /* else the last vector would read past the row */
+    bool halves = whole && t1 - t0 < TILE_TOKENS && (p->type == SL_F16 || p->type == SL_BF16);
+    bool in_place = halves || (whole && p->type == SL_F32);
+    const uint8_t *w[TILE_ROWS];
+    for (int i = 0; i < TILE_ROWS; i++) {
+        int row = i < rows ? i : 0; /* results of the spare lanes are dropped */
+        const uint8_t *start = p->w + (size_t)(r + row) * p->row_bytes;
+        if (!in_place && i < rows) widen_columns(p->type, start, column, n, widened[i]);
+        w[i] = in_place ? start + column * (halves ? 2 : 4) : (const uint8_t *)widened[row];
+    }
+    for (int64_t t = t0; t < t1;) {
+        int tokens = t1 - t >= TILE_TOKENS && !halves ? TILE_TOKENS : 1;
+        const float *x[TILE_TOKENS];
+        tile_sums part;
+        for (int i = 0; i < tokens; i++) x[i] = p->x + (size_t)(t + i) * p->x_stride + column;
+        if (halves) multiply_halves(p->type, w, x, n, part);
+        else multiply_f32(w, x, n, tokens, part);
+        for (int j = 0; j < tokens; j++) {
+            float *y = p->y + (size_t)(t + j) * p->y_stride + r;
+            for (int i = 0; i < rows; i++) y[i] = column ? y[i] + part[i][j] : part[i][j];
+        }
+        t += tokens;
+    }
+}
+
+static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
     for (int64_t r = r0; r < r1; r += TILE_ROWS) {
         int rows = r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS;
         for (int64_t column = 0; column < p->n; column += SL_FLOAT_CHUNK) {
             int64_t n = p->n - column < SL_FLOAT_CHUNK ? p->n - column : SL_FLOAT_CHUNK;
-            const float *w[TILE_ROWS];
-            for (int i = 0; i < TILE_ROWS; i++) {
-                const uint8_t *row = p->w + (size_t)(r + (i < rows ? i : 0)) * p->row_bytes;
-                w[i] = widened[i < rows ? i : 0];
-                if (p->type == SL_F32 && n % LANES == 0) w[i] = (const float *)(const void *)(row + 4 * column);
-                else if (i < rows) widen_columns(p->type, row, column, n, widened[i]);
-            }
-            for (int64_t t = t0; t < t1;) {
-                int tokens = t1 - t >= TILE_TOKENS ? TILE_TOKENS : 1;
-                const float *x[TILE_TOKENS];
-                float part[TILE_ROWS][TILE_TOKENS];
-                for (int i = 0; i < tokens; i++) x[i] = p->x + (size_t)(t + i) * p->x_stride + column;
-                if (tokens == TILE_TOKENS) multiply_floats(w, x, n, TILE_ROWS, TILE_TOKENS, part);
-                else multiply_floats(w, x, n, TILE_ROWS, 1, part);
-                for (int j = 0; j < tokens; j++) {
-                    float *y = p->y + (size_t)(t + j) * p->y_stride + r;
-                    for (int i = 0; i < rows; i++) y[i] = column ? y[i] + part[i][j] : part[i][j];
-                }
-                t += tokens;
-            }
+            multiply_chunk(p, r, rows, column, n, t0, t1);
         }
         for (int64_t t = t0; p->bias && t < t1; t++)
             for (int i = 0; i < rows; i++) p->y[(size_t)t * p->y_stride + r + i] += p->bias[r + i];

@@ -65,14 +65,21 @@ VINLINE vint pairs(sl_codes form, vint codes, vint x) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
 }
 
+/* Pair sums that can be added in 16 bits before they must be widened: 2 * 127 * top each. */
+VINLINE int words_in_16_bits(sl_codes form) {
+    return form.top == 0 || form.top > 63 ? 1 : form.top > 31 ? 2 : form.top > 15 ? 4 : 8;
+}
+
 /* Eight sums of four neighbouring products: 32 codes of a row times 32 activations. */
 VINLINE vint dot32(sl_codes form, vint codes, vint x) {
     return _mm256_madd_epi16(pairs(form, codes, x), _mm256_set1_epi16(1));
 }
 
-/* Pair sums that can be added in 16 bits before they must be widened: 2 * 127 * top each. */
-VINLINE int words_in_16_bits(sl_codes form) {
-    return form.top == 0 || form.top > 63 ? 1 : form.top > 31 ? 2 : form.top > 15 ? 4 : 8;
+/* Two such products added lane by lane. */
+VINLINE vint dot64(sl_codes form, vint codes, vint x, vint codes2, vint x2) {
+    if (words_in_16_bits(form) == 1) return _mm256_add_epi32(dot32(form, codes, x), dot32(form, codes2, x2));
+    vint sums = _mm256_add_epi16(pairs(form, codes, x), pairs(form, codes2, x2));
+    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
 }
 
 /* `words` 4-column words of 8 interleaved rows times the same columns of n tokens. */

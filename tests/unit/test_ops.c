@@ -214,7 +214,7 @@ static void check_identity(const char *set) {
         const sl_type_info *info = sl_type_get((sl_type)type);
         if (!info->is_float) continue;
         for (int arithmetic = SL_EXACT; arithmetic <= SL_FAST; arithmetic++) {
-            problem p = new_problem((sl_type)type, 0, scalar ? 35 : 131, info->block == 1 ? 1100 : 1280, 70);
+            problem p = new_problem((sl_type)type, 0, scalar ? 35 : 131, info->block == 1 ? 1100 + 20 * arithmetic : 1280, 70);
             float *one = product_in_steps(&p, (sl_arithmetic)arithmetic, 1, 1);
             const int64_t steps[] = {5, 7, 64, 70};
             for (int s = 0; s < 4; s++)

@@ -1,0 +1,112 @@
+/* The machine, the kernels in use, and the small functions of the public interface. */
+#include "base/cpu.h"
+#include "sllm.h"
+#include "tensor/kernels.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *sllm_status_name(sllm_status status) {
+    switch (status) {
+    case SLLM_OK: return "ok";
+    case SLLM_ERROR_ARGUMENT: return "invalid argument";
+    case SLLM_ERROR_NOT_FOUND: return "not found";
+    case SLLM_ERROR_IO: return "input/output error";
+    case SLLM_ERROR_FORMAT: return "damaged or malformed data";
+    case SLLM_ERROR_UNSUPPORTED: return "not supported";
+    case SLLM_ERROR_MEMORY: return "out of memory";
+    case SLLM_ERROR_CONTEXT: return "context exceeded";
+    case SLLM_ERROR_TEMPLATE: return "chat template error";
+    case SLLM_ERROR_CANCELLED: return "cancelled";
+    case SLLM_ERROR_NETWORK: return "network error";
+    }
+    return "unknown status";
+}
+
+const char *sllm_version(void) { return SLLM_VERSION; }
+
+void sllm_free(void *memory) { free(memory); }
+
+sllm_status sllm_kernels_force(const char *name, sllm_error *error) {
+    if (error) *error = (sllm_error){0};
+    return sl_kernels_choose(name, error);
+}
+
+/* The value in kB of a line "NAME:  123 kB" of /proc/meminfo, in bytes; 0 when there is none. */
+static uint64_t meminfo(FILE *file, const char *name) {
+    char line[256];
+    uint64_t kilobytes;
+    size_t length = strlen(name);
+    rewind(file);
+    while (fgets(line, sizeof line, file))
+        if (!strncmp(line, name, length) && sscanf(line + length, ": %" SCNu64, &kilobytes) == 1) return kilobytes * 1024;
+    return 0;
+}
+
+static bool read_number(const char *path, uint64_t *value) {
+    FILE *file = fopen(path, "r");
+    bool found = file && fscanf(file, "%" SCNu64, value) == 1;
+    if (file) fclose(file);
+    return found;
+}
+
+/* A container may have less than the machine: cgroup version 2, then version 1 (memory.max, memory.limit_in_bytes). */
+static void limit_by_cgroup(sllm_machine *machine) {
+    uint64_t limit, used = 0;
+    if (read_number("/sys/fs/cgroup/memory.max", &limit)) {
+        if (!read_number("/sys/fs/cgroup/memory.current", &used)) used = 0;
+    } else if (read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit)) {
+        if (!read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes", &used)) used = 0;
+    } else {
+        return;
+    }
+    uint64_t left = used < limit ? limit - used : 0;
+    if (limit < machine->memory_total) machine->memory_total = limit;
+    if (left < machine->memory_free) machine->memory_free = left;
+}
+
+static void read_cpu_name(char *name, size_t size) {
+    char line[512];
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    snprintf(name, size, "unknown");
+    while (file && fgets(line, sizeof line, file)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) || !colon) continue;
+        colon += strspn(colon, ": \t");
+        colon[strcspn(colon, "\n")] = 0;
+        snprintf(name, size, "%s", colon);
+        break;
+    }
+    if (file) fclose(file);
+}
+
+static void list_features(char *out, size_t size) {
+    const sl_cpu *cpu = sl_cpu_features();
+    const struct { const char *name; bool has; } features[] = {
+        {"avx2", cpu->avx2},         {"fma", cpu->fma},           {"f16c", cpu->f16c},
+        {"avx512f", cpu->avx512f},   {"avx512bw", cpu->avx512bw}, {"avx512vl", cpu->avx512vl},
+        {"avx512vnni", cpu->avx512vnni}, {"avx512bf16", cpu->avx512bf16}, {"avx_vnni", cpu->avx_vnni},
+        {"neon", cpu->neon},         {"dotprod", cpu->dotprod},
+    };
+    size_t used = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        if (features[i].has && used < size)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? " " : "", features[i].name);
+}
+
+void sllm_machine_info(sllm_machine *machine) {
+    *machine = (sllm_machine){.n_cpus = sl_cpu_count()};
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (file) {
+        machine->memory_total = meminfo(file, "MemTotal");
+        machine->memory_free = meminfo(file, "MemAvailable");
+        fclose(file);
+    }
+    limit_by_cgroup(machine);
+    read_cpu_name(machine->cpu, sizeof machine->cpu);
+    list_features(machine->features, sizeof machine->features);
+    snprintf(machine->kernels, sizeof machine->kernels, "%s", sl_kernels_name());
+}

@@ -1,0 +1,66 @@
+/* The tensors of a file bound to their roles. Matrices stay where they are mapped; vectors (norms, biases) are widened
+ * to f32 in the model's arena. */
+#ifndef SL_MODEL_WEIGHTS_H
+#define SL_MODEL_WEIGHTS_H
+
+#include "base/arena.h"
+#include "format/gguf.h"
+#include "format/safetensors.h"
+#include "model/config.h"
+#include "model/operators.h"
+#include "tensor/tensor.h"
+
+/* The tensors of either format. */
+typedef struct sl_tensors {
+    const sl_gguf *gguf;              /* exactly one of the two */
+    const sl_safetensors *safetensors;
+} sl_tensors;
+
+size_t sl_tensors_count(const sl_tensors *tensors);
+const sl_tensor *sl_tensors_at(const sl_tensors *tensors, size_t index);
+
+/* y = w x + bias. */
+typedef struct sl_linear {
+    sl_tensor w;       /* [rows, columns]; data NULL: the block has no such product */
+    const float *bias; /* [rows] or NULL */
+} sl_linear;
+
+/* One matrix per expert: a stack [n_experts, rows, columns], or a list. */
+typedef struct sl_expert_matrices {
+    bool stacked;
+    sl_tensor *w; /* one tensor when stacked, otherwise [n_experts] */
+} sl_expert_matrices;
+
+typedef struct sl_block {
+    const float *attn_norm, *attn_norm_bias; /* [n_embd]; biases NULL for RMS norm */
+    const float *attn_post_norm;             /* [n_embd] or NULL */
+    const float *q_norm, *k_norm;            /* [head_dim] or NULL */
+    sl_linear qkv[3];                        /* q, k, v; or all in the first, whose rows then are the three's */
+    sl_linear attn_out;
+    const float *ffn_norm, *ffn_norm_bias, *ffn_post_norm;
+    sl_linear gate, up, down;                /* up alone when not gated; both in `up` when fused */
+    sl_linear router;                        /* [n_experts, n_embd]; data NULL: a plain feed-forward block */
+    sl_expert_matrices expert_gate, expert_up, expert_down;
+    const float *shared_router;              /* [n_embd] or NULL */
+    sl_linear shared_gate, shared_up, shared_down;
+} sl_block;
+
+typedef struct sl_weights {
+    sl_tensor embed;     /* [n_vocab, n_embd] */
+    sl_tensor positions; /* [n_ctx_train, n_embd]; data NULL: none */
+    sl_tensor output;    /* [n_vocab, n_embd]; the embedding again where tied */
+    const float *final_norm, *final_norm_bias;
+    sl_block *blocks;    /* [n_layers] */
+    sl_op *ops;          /* the operator list */
+    size_t n_ops;
+    bool only_f32;       /* no matrix is narrower than f32: the KV cache then stays f32 in `fast` too */
+} sl_weights;
+
+/* Binds every tensor that config->family calls for, checking name, shape and type. SLLM_ERROR_FORMAT names the tensor
+ * and both shapes; a tensor that nothing uses is an error too, but for buffers known to be no parameters. Sets
+ * config->n_params. `on_progress` may be NULL; false from it cancels. All memory comes from `arena`. */
+sllm_status sl_weights_bind(const sl_tensors *tensors, sl_config *config, sl_arena *arena,
+                            bool (*on_progress)(void *user, double fraction), void *user, sl_weights **weights,
+                            sllm_error *error);
+
+#endif
