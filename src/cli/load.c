@@ -74,6 +74,12 @@ int cli_hub_params(cli_app *app, sllm_hub_params *params) {
 
 /* ---------------------------------------------------------------- MODEL */
 
+/* A MODEL that is the wrong kind of file is a failure, not a wrong use of the command line, whatever the library says. */
+static int model_error(cli_app *app, const sllm_error *error) {
+    int status = cli_error(app, error);
+    return status == CLI_USAGE ? CLI_FAILURE : status;
+}
+
 int cli_resolve(cli_app *app, const char *name, bool pull, char **path) {
     sllm_hub_params params;
     sllm_hub *hub = NULL;
@@ -85,7 +91,7 @@ int cli_resolve(cli_app *app, const char *name, bool pull, char **path) {
     if (!failed) failed = sllm_hub_resolve(hub, name, path, &error);
     if (failed == SLLM_ERROR_NOT_FOUND && hub && pull) failed = sllm_hub_pull(hub, name, path, &error);
     sllm_hub_close(hub);
-    return failed ? cli_error(app, &error) : CLI_OK;
+    return failed ? model_error(app, &error) : CLI_OK;
 }
 
 static bool on_load(void *user, double fraction) {
@@ -104,7 +110,7 @@ int cli_load(cli_app *app, const char *name, const cli_model_values *values, boo
     params.vocab_only = vocab_only;
     params.on_progress = on_load;
     if (values) params.n_threads = values->threads, params.exact = values->exact;
-    if (sllm_model_load(path, &params, model, &error)) status = cli_error(app, &error);
+    if (sllm_model_load(path, &params, model, &error)) status = model_error(app, &error);
     sllm_free(path);
     return status;
 }
