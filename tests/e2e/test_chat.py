@@ -114,7 +114,10 @@ class Terminal(Case):
         model, env = tiny_model(), environment(TERM="xterm", XDG_CACHE_HOME=self.path("cache"))
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.execve(SLLM, [SLLM, "chat", model, *ENDLESS], env)
+            try:
+                os.execve(SLLM, [SLLM, "chat", model, *ENDLESS], env)
+            finally:
+                os._exit(127)
         self.addCleanup(os.close, self.terminal)
 
     def read_until(self, part, timeout=30):
