@@ -141,8 +141,7 @@ static bool find_added(const sl_tokenizer *tokenizer, const sl_trie *trie, const
             uint32_t left = 0, right = 0;
             if (start > 0) left = sl_utf8_next(text, &before);
             if (end < length) right = sl_utf8_next(text, &after);
-            if ((start > 0 && (sl_unicode_is_alphanumeric(left) || left == '_')) ||
-                (end < length && (sl_unicode_is_alphanumeric(right) || right == '_'))) continue;
+            if ((start > 0 && sl_unicode_is_word(left)) || (end < length && sl_unicode_is_word(right))) continue;
         }
         if (token->lstrip) {
             while (start > *from) {

@@ -116,6 +116,7 @@ bool sl_vocab_set(sl_vocab *vocab, int32_t id, const char *text, size_t length, 
 /* Computes pieces by the model's spelling and fills the lookup tables. Call once, after the last sl_vocab_set. */
 typedef enum sl_spelling {
     SL_SPELLING_BYTE_LEVEL, /* GPT-2's printable stand-ins for bytes; lookups are by raw bytes */
+    SL_SPELLING_LETTERS,    /* the same stand-ins, but the words arrive in them too: lookups are by text */
     SL_SPELLING_SENTENCE,   /* U+2581 for blank, <0xNN> for bytes; lookups are by text */
     SL_SPELLING_WORDPIECE,  /* continuation prefix; lookups are by text */
     SL_SPELLING_PLAIN       /* as written */
@@ -127,6 +128,8 @@ void sl_vocab_free(sl_vocab *vocab);
 int sl_byte_of_letter(uint32_t code_point);
 /* Turns text of that alphabet into bytes at out [>= length]; false when a character is outside it. */
 bool sl_bytes_of_letters(const char *text, size_t length, char *out, size_t *n);
+/* The other way round: appends the letters of bytes. False: out of memory. */
+bool sl_letters_of_bytes(const char *bytes, size_t length, sl_buffer *out);
 /* The byte that a token text <0xNN> stands for, or -1. */
 int sl_byte_of_token(const char *text, size_t length);
 
@@ -184,7 +187,7 @@ sllm_status sl_charsmap_open(const unsigned char *blob, size_t size, sl_charsmap
 typedef struct sl_normalize_step {
     sl_normalize_kind kind;
     sl_normal_form form;
-    bool left, right;                                        /* STRIP */
+    bool left, right, blanks_only;                           /* STRIP: of U+0020 alone or of all white space */
     bool clean_text, chinese, strip_accents, lowercase;      /* BERT */
     bool dummy_prefix, escape, collapse;                     /* SENTENCEPIECE */
     const char *pattern, *content;                           /* REPLACE (string), PREPEND */
@@ -206,7 +209,8 @@ typedef enum sl_split_kind {
     SL_SPLIT_METASPACE,
     SL_SPLIT_DELIMITER,
     SL_SPLIT_FIXED,
-    SL_SPLIT_PREFIX_SPACE /* ByteLevel's add_prefix_space */
+    SL_SPLIT_PREFIX_SPACE, /* ByteLevel's add_prefix_space */
+    SL_SPLIT_LETTERS      /* bytes become letters of GPT-2's alphabet */
 } sl_split_kind;
 
 typedef enum sl_behaviour { SL_REMOVED, SL_ISOLATED, SL_MERGED_PREVIOUS, SL_MERGED_NEXT, SL_CONTIGUOUS } sl_behaviour;
@@ -294,10 +298,8 @@ typedef struct sl_unigram {
 
 typedef struct sl_wordpiece {
     int32_t unk;
-    const char *prefix; /* of a continuation, "##"; "" for GGUF, which marks word starts instead */
+    const char *prefix; /* of a continuation, "##" */
     size_t prefix_length;
-    const char *start;  /* of a word's first piece: "" or U+2581 (GGUF) */
-    size_t start_length;
     size_t max_chars;   /* longer words are unknown */
 } sl_wordpiece;
 
