@@ -80,7 +80,8 @@ static int measure(sl_pool *pool, const options *o, sl_type type) {
         return 0;
     uint64_t n_matrices = COLD_BYTES / w.bytes + 1;
     unsigned char *data = malloc(n_matrices * w.bytes);
-    float *x = malloc((size_t)(o->tokens * o->columns) * sizeof *x), *y = malloc((size_t)(o->tokens * o->rows) * sizeof *y);
+    float *x = malloc((size_t)(o->tokens * o->columns) * sizeof *x);
+    float *y = malloc((size_t)(o->tokens * o->rows) * sizeof *y);
     if (data && x && y) {
         fill(data, n_matrices * w.bytes);
         for (int64_t i = 0; i < o->tokens * o->columns; i++) x[i] = (float)(i % 31) - 15.0f;
