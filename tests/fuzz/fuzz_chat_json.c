@@ -1,4 +1,5 @@
-/* Messages and options as JSON of any kind, up to the first NUL and after it, through a template that reads them all. */
+/* Messages and options as JSON of any kind, up to the first NUL and after it, through a template that reads them all.
+ */
 #include "sllm.h"
 
 #include <stdint.h>
@@ -9,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char source[] =
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.thinking }}{% for c in m.tool_calls %}{{ c|tojson }}{% endfor "
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.thinking }}{% for c in m.tool_calls %}{{ c|tojson "
+        "}}{% endfor "
         "%}{% endfor %}{{ tools|tojson }}{{ documents }}{{ x }}{{ messages|tojson(indent=2) }}";
     char *text = NULL, *copy = malloc(size + 2);
     sllm_error error;

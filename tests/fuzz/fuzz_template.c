@@ -8,8 +8,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char vars[] = "{\"s\":\"H\\u00e9llo, World\",\"n\":7,\"f\":3.5,\"big\":12345678901234567890,\"xs\":[3,1,2],"
-                               "\"d\":{\"b\":2,\"a\":null},\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}";
+    static const char vars[] =
+        "{\"s\":\"H\\u00e9llo, World\",\"n\":7,\"f\":3.5,\"big\":12345678901234567890,\"xs\":[3,1,2],"
+        "\"d\":{\"b\":2,\"a\":null},\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}";
     sl_template_limits limits = {.steps = 20000, .output_bytes = 1 << 16, .memory_bytes = 4 << 20, .depth = 50};
     sl_arena arena = {0};
     sl_template *tmpl;

@@ -53,7 +53,9 @@ static void test_reference_cases(void **state) {
     sl_buffer text = {0};
     sllm_error error;
     int n = 0;
-    assert_int_equal(sl_file_read(SLLM_SOURCE_DIR "/tests/golden/data/templates/jinja/cases.jsonl", 1 << 24, &text, &error), SLLM_OK);
+    assert_int_equal(
+        sl_file_read(SLLM_SOURCE_DIR "/tests/golden/data/templates/jinja/cases.jsonl", 1 << 24, &text, &error),
+        SLLM_OK);
     for (char *p = text.data, *stop; (stop = strchr(p, '\n')); p = stop + 1, n++) {
         sl_arena arena = {0};
         const sl_json *test;
@@ -94,7 +96,8 @@ static void test_raise_exception(void **state) {
     (void)state;
     sl_buffer out = {0};
     sllm_error error;
-    assert_int_equal(render("text\n{{ raise_exception('No: ' ~ n ~ '\\n') }}", "{\"n\":7}", NULL, &out, &error), SLLM_ERROR_TEMPLATE);
+    assert_int_equal(render("text\n{{ raise_exception('No: ' ~ n ~ '\\n') }}", "{\"n\":7}", NULL, &out, &error),
+                     SLLM_ERROR_TEMPLATE);
     assert_true(error.raised);
     assert_string_equal(error.message, "No: 7\n");
     assert_int_equal(out.length, 0); /* nothing half-written */
@@ -122,9 +125,12 @@ static void test_limits(void **state) {
     expect_limit("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "steps");
     expect_limit("{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}", "limit");
     expect_limit("{% for a in range(9999) %}0123456789012345678901234567890123456789012345678901234567890123456789"
-                 "0123456789012345678901234567890123456789{% endfor %}", "output");
+                 "0123456789012345678901234567890123456789{% endfor %}",
+                 "output");
     expect_limit("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "depth");
-    expect_limit("{% set ns = namespace(x=[]) %}{% for i in range(9000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}", "nesting");
+    expect_limit(
+        "{% set ns = namespace(x=[]) %}{% for i in range(9000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+        "nesting");
     expect_limit("{{ 'a'.center(10 ** 9) }}", "memory");
     expect_limit("{{ [1]|batch(10 ** 15, 0)|list }}", "memory");
 }
@@ -156,21 +162,27 @@ static void test_python_shows_through(void **state) {
 
 static void test_chat(void **state) {
     (void)state;
-    static const char source[] = "{% for m in messages %}[{{ m.role }}]{{ m.thinking }}{{ m.content }}{% endfor %}{% if "
-                                 "add_generation_prompt %}[assistant]{% endif %}{{ bos_token }}{{ tools is none }}";
+    static const char source[] =
+        "{% for m in messages %}[{{ m.role }}]{{ m.thinking }}{{ m.content }}{% endfor %}{% if "
+        "add_generation_prompt %}[assistant]{% endif %}{{ bos_token }}{{ tools is none }}";
     char *text;
     size_t length;
     sllm_error error;
-    assert_int_equal(sllm_template_render_text(source, strlen(source), "[{\"role\":\"user\",\"content\":\"a\",\"reasoning\":\"r\"}]",
-                                               "{\"kwargs\":{\"bos_token\":\"<s>\"}}", &text, &length, &error), SLLM_OK);
+    assert_int_equal(sllm_template_render_text(source, strlen(source),
+                                               "[{\"role\":\"user\",\"content\":\"a\",\"reasoning\":\"r\"}]",
+                                               "{\"kwargs\":{\"bos_token\":\"<s>\"}}", &text, &length, &error),
+                     SLLM_OK);
     assert_string_equal(text, "[user]ra[assistant]<s>True");
     assert_int_equal(length, strlen(text));
     sllm_free(text);
-    assert_int_equal(sllm_template_render_text(source, strlen(source), "[{\"role\":\"assistant\",\"content\":\"yes \"}]",
-                                               "{\"continue_final_message\":true,\"add_generation_prompt\":false}", &text, NULL, &error), SLLM_OK);
+    assert_int_equal(sllm_template_render_text(
+                         source, strlen(source), "[{\"role\":\"assistant\",\"content\":\"yes \"}]",
+                         "{\"continue_final_message\":true,\"add_generation_prompt\":false}", &text, NULL, &error),
+                     SLLM_OK);
     assert_string_equal(text, "[assistant]yes ");
     sllm_free(text);
-    assert_int_equal(sllm_template_render_text("x", 1, "[]", "{\"tool\":[]}", &text, NULL, &error), SLLM_ERROR_ARGUMENT);
+    assert_int_equal(sllm_template_render_text("x", 1, "[]", "{\"tool\":[]}", &text, NULL, &error),
+                     SLLM_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "unknown option 'tool'"));
     assert_null(text);
     assert_int_equal(sllm_template_render_text("x", 1, "{}", NULL, &text, NULL, &error), SLLM_ERROR_ARGUMENT);
@@ -179,8 +191,9 @@ static void test_chat(void **state) {
 
 /* ---------------------------------------------------------------- threads */
 
-static const char work_source[] = "{% set ns = namespace(s='') %}{% macro m(x) %}<{{ x }}>{% endmacro %}{% for i in range(50) %}{% set ns.s = ns.s ~ "
-                                  "m(i * k) %}{% endfor %}{{ ns.s|upper }}{{ d|tojson(indent=2) }}{{ d|dictsort }}{{ 'a'|wordwrap(3) }}";
+static const char work_source[] =
+    "{% set ns = namespace(s='') %}{% macro m(x) %}<{{ x }}>{% endmacro %}{% for i in range(50) %}{% set ns.s = ns.s ~ "
+    "m(i * k) %}{% endfor %}{{ ns.s|upper }}{{ d|tojson(indent=2) }}{{ d|dictsort }}{{ 'a'|wordwrap(3) }}";
 static const char work_vars[] = "{\"k\":3.5,\"d\":{\"b\":[1,2],\"a\":{\"x\":null}}}";
 
 static void *render_often(void *tmpl) {
@@ -221,7 +234,8 @@ static void test_allocation_failures(void **state) {
             char *text = NULL;
             sllm_error error = {0};
             fail_alloc_arm(n, sticky);
-            sllm_status status = sllm_template_render_text(work_source, sizeof work_source - 1, "[{\"role\":\"user\",\"content\":\"x\"}]",
+            sllm_status status = sllm_template_render_text(
+                work_source, sizeof work_source - 1, "[{\"role\":\"user\",\"content\":\"x\"}]",
                 "{\"kwargs\":{\"k\":2,\"d\":{\"b\":1}}}", &text, NULL, &error);
             hit = fail_alloc_disarm();
             assert_int_equal(status, hit ? SLLM_ERROR_MEMORY : SLLM_OK);
@@ -232,9 +246,14 @@ static void test_allocation_failures(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference_cases), cmocka_unit_test(test_error_lines), cmocka_unit_test(test_raise_exception),
-        cmocka_unit_test(test_limits), cmocka_unit_test(test_deep_syntax), cmocka_unit_test(test_python_shows_through),
-        cmocka_unit_test(test_chat), cmocka_unit_test(test_threads), cmocka_unit_test(test_allocation_failures)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference_cases),
+                                       cmocka_unit_test(test_error_lines),
+                                       cmocka_unit_test(test_raise_exception),
+                                       cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_deep_syntax),
+                                       cmocka_unit_test(test_python_shows_through),
+                                       cmocka_unit_test(test_chat),
+                                       cmocka_unit_test(test_threads),
+                                       cmocka_unit_test(test_allocation_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
