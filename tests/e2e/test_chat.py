@@ -114,7 +114,10 @@ class Terminal(Case):
         model, env = tiny_model(), environment(TERM="xterm", XDG_CACHE_HOME=self.path("cache"))
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.execve(SLLM, [SLLM, "chat", model, *ENDLESS], env)
+            try:
+                os.execve(SLLM, [SLLM, "chat", model, *ENDLESS], env)
+            finally:
+                os._exit(127)
         self.addCleanup(os.close, self.terminal)
 
     def read_until(self, part, timeout=30):
@@ -143,8 +146,7 @@ class Terminal(Case):
         self.type(b"\x03")                    # ... drops the line ...
         self.read_until(b"\n> ")
         self.type(b"/stats\r")
-        self.assertIn(b"1 answers, 2 messages", self.read_until(b"tokens/s"))
-        self.read_until(b"> ")
+        self.assertIn(b"1 answers, 2 messages", self.read_until(b"tokens/s\r\n> "))
         self.type(b"\x03")
         self.read_until(b"> ")
         self.type(b"\x03")                    # ... and twice on an empty line leaves
