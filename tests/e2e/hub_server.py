@@ -100,6 +100,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
             sibling = {"rfilename": file, "size": len(data)}
             if file.endswith((".gguf", ".safetensors", ".bin", ".pth")):
                 sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+            if name == "huge":
+                sibling["size"] = sibling["lfs"]["size"] = 10**15
             if name in ("unsized", "unsized-drop"):
                 sibling = {"rfilename": file}
             siblings.append(sibling)
