@@ -18,6 +18,7 @@
 #include "sllm_hub.h"
 
 #include <stdio.h>
+#include <sys/types.h>
 
 enum { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 
@@ -178,9 +179,19 @@ bool cli_is_float_type(const char *type);
 
 /* Reads a whole file ("-": standard input) of at most 256 MiB into *buffer. CLI_OK or CLI_FAILURE with its line. */
 int cli_read_file(cli_app *app, const char *path, sl_buffer *buffer);
-/* The next line of `in` without its newline into *line (emptied first). 1: a line, 0: the end, -1: failed, its line
- * printed. A line longer than 64 MiB is a failure. */
-int cli_read_line(cli_app *app, FILE *in, const char *what, sl_buffer *line);
+/* read(2) that waits for input and returns -1 with errno EINTR once Ctrl-C was pressed (cli_interrupted). */
+ssize_t cli_read(int fd, void *bytes, size_t size);
+
+/* Lines of a file descriptor. Initialise with {.fd = ...}. */
+typedef struct cli_reader {
+    int fd;
+    size_t at, end; /* bytes[at, end) are read but not given out */
+    char bytes[16384];
+} cli_reader;
+
+/* The next line without its newline into *line (emptied first). 1: a line, 0: the end, -1: failed, its line printed. A
+ * line longer than 64 MiB is a failure. `what` names the source in messages. */
+int cli_read_line(cli_app *app, cli_reader *reader, const char *what, sl_buffer *line);
 /* CLI_OK when text is UTF-8; otherwise CLI_FAILURE after saying at which byte of `what` it is not. */
 int cli_check_utf8(cli_app *app, const char *what, const char *text, size_t length);
 

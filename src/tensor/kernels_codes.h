@@ -567,7 +567,7 @@ INLINE void many_tokens(sl_type type, panel_multiplier *multiply, const sl_produ
 /* ---------------------------------------------------------------- one function a type */
 
 /* Below this many tokens the interleaving costs more than it saves. */
-enum { MANY = 6 };
+enum { MANY = 3 };
 
 #define DEFINE_TYPE(TYPE, name, id, block, bytes, group, offset, top, has_min) \
     static void multiply_##name(const sl_product *p, const panel *w, int64_t r, int rows, int64_t column, \

@@ -14,11 +14,12 @@
 struct sl_decoder {
     const sl_tokenizer *tokenizer;
     bool skip_special;
-    bool byte_level, byte_fallback, lossy_bytes;
-    size_t n_before;     /* steps that work on single tokens */
-    size_t strip_left;   /* characters of the strip step after Fuse still to take off */
-    const sl_decode_step *strip;
-    size_t n_tokens;     /* decoded so far */
+    bool byte_level;
+    size_t fallback;     /* index of the ByteFallback step; the number of steps when there is none */
+    size_t strip_at;     /* index of the strip step after Fuse; the number of steps when there is none */
+    size_t strip_left;   /* of its characters, how many are still to be taken off */
+    size_t n_tokens;     /* before ByteFallback, so far */
+    size_t n_texts;      /* after it */
     sl_buffer run;       /* byte tokens in a row, or an incomplete character */
     sl_buffer held;      /* BPE's suffix: the last token is not known to be the last yet */
     sl_buffer piece, other;
@@ -58,15 +59,13 @@ static const char *const cleanups[][2] = {{" .", "."},     {" ?", "?"},     {" !
                                           {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
                                           {" 's", "'s"},   {" 've", "'ve"}, {" 're", "'re"}};
 
-static bool wordpiece_token(sl_decoder *decoder, const sl_decode_step *step) {
+static bool wordpiece_token(sl_decoder *decoder, const sl_decode_step *step, bool first) {
     sl_buffer *piece = &decoder->piece, *other = &decoder->other;
     other->length = 0;
     size_t n = step->pattern_length;
-    bool continues = n ? piece->length >= n && !memcmp(piece->data, step->pattern, n) : false;
-    bool marked = !n && piece->length >= 3 && !memcmp(piece->data, "\xE2\x96\x81", 3); /* GGUF: U+2581 begins a word */
-    if (!n) continues = !marked;
-    if (decoder->n_tokens && !continues) sl_buffer_putc(other, ' ');
-    size_t skip = marked ? 3 : continues && decoder->n_tokens ? n : 0;
+    bool continues = n && piece->length >= n && !memcmp(piece->data, step->pattern, n);
+    if (!first && !continues) sl_buffer_putc(other, ' ');
+    size_t skip = continues && !first ? n : 0;
     sl_buffer_append(other, piece->data + skip, piece->length - skip);
     if (other->failed) return false;
     for (size_t i = 0; step->cleanup && i < sizeof cleanups / sizeof *cleanups; i++) {
@@ -85,13 +84,20 @@ static bool wordpiece_token(sl_decoder *decoder, const sl_decode_step *step) {
     return true;
 }
 
-static bool run_token_step(sl_decoder *decoder, const sl_decode_step *step) {
+static bool replace_regex(sl_decoder *decoder, const sl_decode_step *step) {
+    sl_normalize_step replace = {.kind = SL_NORMALIZE_REPLACE, .regex = step->regex, .content = step->content,
+                                 .content_length = step->content_length};
+    return sl_normalize(&replace, NULL, decoder->piece.data, decoder->piece.length, &decoder->other, NULL) == SLLM_OK;
+}
+
+/* One step on decoder->piece; `first`: it is the first token that the step sees. */
+static bool run_token_step(sl_decoder *decoder, const sl_decode_step *step, bool first) {
     sl_buffer *piece = &decoder->piece, *other = &decoder->other;
     switch (step->kind) {
-    case SL_DECODE_WORDPIECE: return wordpiece_token(decoder, step);
+    case SL_DECODE_WORDPIECE: return wordpiece_token(decoder, step, first);
     case SL_DECODE_REPLACE:
         other->length = 0;
-        if (!replace_all(other, piece->data, piece->length, step)) return false;
+        if (!(step->regex ? replace_regex(decoder, step) : replace_all(other, piece->data, piece->length, step))) return false;
         break;
     case SL_DECODE_STRIP:
         other->length = 0;
@@ -101,7 +107,7 @@ static bool run_token_step(sl_decoder *decoder, const sl_decode_step *step) {
         sl_decode_step blank = {.pattern = step->pattern, .pattern_length = step->pattern_length, .content = " ", .content_length = 1};
         other->length = 0;
         size_t skip = 0;
-        if (!decoder->n_tokens && step->prepend && piece->length >= step->pattern_length &&
+        if (first && step->prepend && piece->length >= step->pattern_length &&
             !memcmp(piece->data, step->pattern, step->pattern_length)) skip = step->pattern_length;
         if (!replace_all(other, piece->data + skip, piece->length - skip, &blank)) return false;
         break;
@@ -121,8 +127,8 @@ static bool run_token_step(sl_decoder *decoder, const sl_decode_step *step) {
 static bool emit(sl_decoder *decoder, const char *text, size_t length, sl_buffer *out) {
     if (!length) return true;
     if (decoder->strip_left) {
-        size_t n = count_leading(text, length, decoder->strip, decoder->strip_left);
-        size_t bytes = n * decoder->strip->content_length;
+        const sl_decode_step *strip = &decoder->tokenizer->decode[decoder->strip_at];
+        size_t n = count_leading(text, length, strip, decoder->strip_left), bytes = n * strip->content_length;
         decoder->strip_left = bytes == length ? decoder->strip_left - n : 0;
         text += bytes;
         length -= bytes;
@@ -130,16 +136,37 @@ static bool emit(sl_decoder *decoder, const char *text, size_t length, sl_buffer
     return sl_buffer_append(out, text, length);
 }
 
+/* Runs the steps [from, to) on decoder->piece. */
+static bool run_steps(sl_decoder *decoder, size_t from, size_t to, bool first) {
+    for (size_t i = from; i < to; i++)
+        if (i != decoder->strip_at && !run_token_step(decoder, &decoder->tokenizer->decode[i], first)) return false;
+    return true;
+}
+
+/* decoder->piece is behind ByteFallback: through the steps that follow. */
+static bool emit_piece(sl_decoder *decoder, sl_buffer *out) {
+    if (!run_steps(decoder, decoder->fallback + 1, decoder->tokenizer->n_decode, decoder->n_texts == 0)) return false;
+    decoder->n_texts++;
+    return emit(decoder, decoder->piece.data, decoder->piece.length, out);
+}
+
+static bool emit_text(sl_decoder *decoder, const char *text, size_t length, sl_buffer *out) {
+    decoder->piece.length = 0;
+    return sl_buffer_append(&decoder->piece, text, length) && emit_piece(decoder, out);
+}
+
 static bool end_run(sl_decoder *decoder, sl_buffer *out) {
     sl_buffer *run = &decoder->run;
-    if (!run->length) return true;
     bool ok = true;
-    if (decoder->byte_level || sl_utf8_is_valid(run->data, run->length)) {
+    if (!run->length) return true;
+    if (decoder->byte_level) {
         sl_buffer text = {0};
         ok = sl_utf8_append_lossy(&text, run->data, run->length) && emit(decoder, text.data, text.length, out);
         sl_buffer_free(&text);
+    } else if (sl_utf8_is_valid(run->data, run->length)) {
+        ok = emit_text(decoder, run->data, run->length, out);
     } else {
-        for (size_t i = 0; ok && i < run->length; i++) ok = emit(decoder, "\xEF\xBF\xBD", 3, out);
+        for (size_t i = 0; ok && i < run->length; i++) ok = emit_text(decoder, "\xEF\xBF\xBD", 3, out);
     }
     run->length = 0;
     return ok;
@@ -171,18 +198,19 @@ static bool push_token(sl_decoder *decoder, int32_t id, sl_buffer *out) {
         decoder->n_tokens++;
         return push_bytes(decoder, text, span.length, out);
     }
-    sl_buffer *piece = &decoder->piece;
+    sl_buffer *piece = &decoder->piece, whole = {0};
+    bool fallback = decoder->fallback < tokenizer->n_decode;
     piece->length = 0;
-    if (!sl_buffer_append(piece, text, span.length)) return false;
-    for (size_t i = 0; i < decoder->n_before; i++)
-        if (!run_token_step(decoder, &tokenizer->decode[i])) return false;
+    if (!sl_buffer_append(piece, text, span.length) || !run_steps(decoder, 0, decoder->fallback, decoder->n_tokens == 0)) return false;
     decoder->n_tokens++;
-    if (decoder->byte_fallback) {
-        int byte = sl_byte_of_token(piece->data, piece->length);
-        if (byte >= 0) return sl_buffer_putc(&decoder->run, (char)byte);
-        if (!end_run(decoder, out)) return false;
-    }
-    return emit(decoder, piece->data, piece->length, out);
+    int byte = fallback ? sl_byte_of_token(piece->data, piece->length) : -1;
+    if (byte >= 0) return sl_buffer_putc(&decoder->run, (char)byte);
+    if (!decoder->run.length) return fallback ? emit_piece(decoder, out) : emit(decoder, piece->data, piece->length, out);
+    /* The run before it goes first, through the same buffers. */
+    bool ok = sl_buffer_append(&whole, piece->data, piece->length) && end_run(decoder, out) &&
+              emit_text(decoder, whole.data, whole.length, out);
+    sl_buffer_free(&whole);
+    return ok;
 }
 
 /* BPE's suffix becomes a blank, but not in the last token: each token waits for the next. */
@@ -204,10 +232,8 @@ static bool push(sl_decoder *decoder, int32_t id, sl_buffer *out) {
     if (decoder->skip_special && tokenizer->added.special[id]) return true;
     if (tokenizer->n_decode && tokenizer->decode[0].kind == SL_DECODE_BPE)
         return push_suffixed(decoder, id, &tokenizer->decode[0], out);
-    if (tokenizer->n_decode == 0 && tokenizer->vocab.keys == tokenizer->vocab.texts) {
-        /* No decoder: tokens with a blank between them, as the reference joins them. */
-        if (decoder->n_tokens && !emit(decoder, " ", 1, out)) return false;
-    }
+    /* No decoder: tokens with a blank between them, as the reference joins them. */
+    if (tokenizer->n_decode == 0 && decoder->n_tokens && !emit(decoder, " ", 1, out)) return false;
     return push_token(decoder, id, out);
 }
 
@@ -229,16 +255,16 @@ static bool finish(sl_decoder *decoder, sl_buffer *out) {
 
 static void decoder_init(sl_decoder *decoder, const sl_tokenizer *tokenizer, bool skip_special) {
     *decoder = (sl_decoder){.tokenizer = tokenizer, .skip_special = skip_special};
+    decoder->fallback = decoder->strip_at = tokenizer->n_decode;
     bool fused = false;
     for (size_t i = 0; i < tokenizer->n_decode; i++) {
-        const sl_decode_step *step = &tokenizer->decode[i];
-        if (step->kind == SL_DECODE_BYTE_LEVEL) decoder->byte_level = true;
-        else if (step->kind == SL_DECODE_BYTE_FALLBACK) decoder->byte_fallback = true;
-        else if (step->kind == SL_DECODE_FUSE) fused = true;
-        else if (fused && step->kind == SL_DECODE_STRIP) decoder->strip = step;
-        if (!fused && !decoder->byte_fallback) decoder->n_before = i + 1;
+        sl_decode_kind kind = tokenizer->decode[i].kind;
+        if (kind == SL_DECODE_BYTE_LEVEL) decoder->byte_level = true;
+        if (kind == SL_DECODE_BYTE_FALLBACK) decoder->fallback = i;
+        if (kind == SL_DECODE_STRIP && fused) decoder->strip_at = i;
+        fused = fused || kind == SL_DECODE_FUSE;
     }
-    decoder->strip_left = decoder->strip ? decoder->strip->start : 0;
+    if (decoder->strip_at < tokenizer->n_decode) decoder->strip_left = tokenizer->decode[decoder->strip_at].start;
 }
 
 static void decoder_free(sl_decoder *decoder) {

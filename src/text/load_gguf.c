@@ -65,9 +65,20 @@ static sllm_status check_count(const metadata *m, const char *key, uint64_t coun
                    (long long)m->n_tokens);
 }
 
+/* WordPiece: the converter marked word starts with U+2581 and dropped the "##" of the rest. Both are put back. */
+static bool set_wordpiece(sl_vocab *vocab, int32_t id, const char *text, size_t length, int type) {
+    if (type == SL_TOKEN_CONTROL) return sl_vocab_set(vocab, id, text, length, type, 0);
+    if (length > 3 && !memcmp(text, "\xE2\x96\x81", 3)) return sl_vocab_set(vocab, id, text + 3, length - 3, type, 0);
+    sl_buffer marked = {0};
+    bool ok = sl_buffer_append(&marked, "##", 2) && sl_buffer_append(&marked, text, length) &&
+              sl_vocab_set(vocab, id, marked.data, marked.length, type, 0);
+    sl_buffer_free(&marked);
+    return ok;
+}
+
 static sllm_status load_tokens(sl_tokenizer *tokenizer, metadata *m) {
     sl_gguf_value tokens, types, scores, item;
-    bool has_tokens, has_types, has_scores;
+    bool has_tokens, has_types, has_scores, wordpiece = is(m->model, m->model_length, "bert");
     sllm_status status = get_array(m, KEY("tokens"), SL_GGUF_STRING, &tokens, &has_tokens);
     if (status == SLLM_OK) status = get_array(m, KEY("token_type"), SL_GGUF_I32, &types, &has_types);
     if (status == SLLM_OK) status = get_array(m, KEY("scores"), SL_GGUF_F32, &scores, &has_scores);
@@ -97,7 +108,9 @@ static sllm_status load_tokens(sl_tokenizer *tokenizer, metadata *m) {
             return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: ends after %d strings", KEY("tokens"), id);
         if (score != score)
             return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: the score of token %d is not a number", KEY("scores"), id);
-        if (!sl_vocab_set(&tokenizer->vocab, id, item.string.data, item.string.length, type, score))
+        bool ok = wordpiece ? set_wordpiece(&tokenizer->vocab, id, item.string.data, item.string.length, type)
+                            : sl_vocab_set(&tokenizer->vocab, id, item.string.data, item.string.length, type, score);
+        if (!ok)
             return sl_fail_memory(m->error, "the vocabulary", item.string.length);
     }
     return SLLM_OK;
@@ -285,12 +298,12 @@ static sllm_status load_spm(sl_tokenizer *tokenizer, metadata *m) {
     return status == SLLM_OK ? add_sentence_decoder(tokenizer, prefix, m->error) : status;
 }
 
-/* "bert": WordPiece. The converter marks word starts with U+2581 and drops the ## of continuations. */
+/* "bert": WordPiece. */
 static sllm_status load_wordpiece(sl_tokenizer *tokenizer, metadata *m) {
     bool lowercase = true, strip = true;
     tokenizer->kind = SL_MODEL_WORDPIECE;
-    tokenizer->wordpiece = (sl_wordpiece){.unk = tokenizer->special[SL_SPECIAL_UNK], .prefix = "", .start = "\xE2\x96\x81",
-                                          .start_length = 3, .max_chars = 100};
+    tokenizer->wordpiece = (sl_wordpiece){.unk = tokenizer->special[SL_SPECIAL_UNK], .prefix = "##", .prefix_length = 2,
+                                          .max_chars = 100};
     sllm_status status = get_bool(m, KEY("normalizer.lowercase"), &lowercase);
     strip = lowercase;
     if (status == SLLM_OK) status = get_bool(m, KEY("normalizer.strip_accents"), &strip);
@@ -298,11 +311,11 @@ static sllm_status load_wordpiece(sl_tokenizer *tokenizer, metadata *m) {
         status = sl_add_normalize(tokenizer, (sl_normalize_step){.kind = SL_NORMALIZE_BERT, .clean_text = true, .chinese = true,
                                                                  .strip_accents = strip, .lowercase = lowercase}, m->error);
     if (status == SLLM_OK) status = sl_add_split(tokenizer, (sl_split_step){.kind = SL_SPLIT_BERT, .behaviour = SL_ISOLATED}, m->error);
-    if (status == SLLM_OK) status = sl_vocab_index(&tokenizer->vocab, SL_SPELLING_WORDPIECE, "", m->error);
+    if (status == SLLM_OK) status = sl_vocab_index(&tokenizer->vocab, SL_SPELLING_WORDPIECE, "##", m->error);
     if (status == SLLM_OK) status = load_added(tokenizer, m, false);
     if (status == SLLM_OK) status = load_affixes(tokenizer, m, true, false, true);
     if (status != SLLM_OK) return status;
-    return sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_WORDPIECE, .pattern = "", .cleanup = true}, m->error);
+    return sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_WORDPIECE, .pattern = "##", .pattern_length = 2, .cleanup = true}, m->error);
 }
 
 /* "t5": Unigram with SentencePiece's normaliser. */

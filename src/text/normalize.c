@@ -123,7 +123,7 @@ static bool drop_marks(const char *text, size_t length, sl_buffer *out, bool non
     for (size_t at = 0; at < length;) {
         size_t here = at;
         uint32_t c = sl_utf8_next(text, &at);
-        bool drop = c >= 0x300 && (nonspacing_only ? sl_unicode_is_nonspacing(c) : sl_unicode_is_mark(c));
+        bool drop = c >= 0x300 && (nonspacing_only ? sl_unicode_is_nonspacing(c) && !sl_unicode_is_recent(c) : sl_unicode_is_mark(c));
         if (!drop) sl_buffer_append(out, text + here, at - here);
     }
     return !out->failed;
@@ -144,7 +144,7 @@ static bool bert(const sl_normalize_step *step, const char *text, size_t length,
         bool blank = sl_unicode_is_space(c);
         if (step->clean_text) {
             bool line = c == '\t' || c == '\n' || c == '\r';
-            if (c == 0 || c == 0xFFFD || (!line && sl_unicode_is_control(c))) continue;
+            if (c == 0 || c == 0xFFFD || (!line && sl_unicode_is_control(c) && !sl_unicode_is_recent(c))) continue;
             if (blank || line) {
                 sl_buffer_putc(&a, ' ');
                 continue;
@@ -221,39 +221,25 @@ static sllm_status replace(const sl_normalize_step *step, sl_scratch *work, cons
     return status;
 }
 
+static bool strips(const sl_normalize_step *step, uint32_t c) {
+    return step->blanks_only ? c == ' ' : sl_unicode_is_space(c);
+}
+
 static bool strip(const sl_normalize_step *step, const char *text, size_t length, sl_buffer *out) {
     size_t from = 0, to = length;
     while (step->left && from < to) {
         size_t next = from;
-        if (!sl_unicode_is_space(sl_utf8_next(text, &next))) break;
+        if (!strips(step, sl_utf8_next(text, &next))) break;
         from = next;
     }
     while (step->right && to > from) {
         size_t before = to;
         while (before > from && ((unsigned char)text[--before] & 0xC0) == 0x80) continue;
         size_t next = before;
-        if (!sl_unicode_is_space(sl_utf8_next(text, &next))) break;
+        if (!strips(step, sl_utf8_next(text, &next))) break;
         to = before;
     }
     return sl_buffer_append(out, text + from, to - from);
-}
-
-/* The letters of GPT-2's byte alphabet for every byte. */
-static bool byte_level(const char *text, size_t length, sl_buffer *out) {
-    char letters[256][2];
-    uint8_t widths[256] = {0};
-    for (uint32_t c = 0x21; c <= 0x143; c++) {
-        int byte = sl_byte_of_letter(c);
-        char encoded[4];
-        if (byte < 0) continue;
-        widths[byte] = (uint8_t)sl_utf8_encode(c, encoded);
-        memcpy(letters[byte], encoded, 2);
-    }
-    for (size_t i = 0; i < length; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        sl_buffer_append(out, letters[byte], widths[byte]);
-    }
-    return !out->failed;
 }
 
 sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length, sl_buffer *out,
@@ -272,7 +258,7 @@ sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const 
     case SL_NORMALIZE_BERT: ok = bert(step, text, length, out); break;
     case SL_NORMALIZE_CHARSMAP: ok = charsmap_text(&step->charsmap, text, length, out); break;
     case SL_NORMALIZE_NMT: ok = nmt(text, length, out); break;
-    case SL_NORMALIZE_BYTE_LEVEL: ok = byte_level(text, length, out); break;
+    case SL_NORMALIZE_BYTE_LEVEL: ok = sl_letters_of_bytes(text, length, out); break;
     case SL_NORMALIZE_SENTENCEPIECE: ok = sentencepiece(step, text, length, out); break;
     }
     return ok ? SLLM_OK : sl_fail_memory(error, "normalising", length);

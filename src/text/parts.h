@@ -116,6 +116,7 @@ bool sl_vocab_set(sl_vocab *vocab, int32_t id, const char *text, size_t length, 
 /* Computes pieces by the model's spelling and fills the lookup tables. Call once, after the last sl_vocab_set. */
 typedef enum sl_spelling {
     SL_SPELLING_BYTE_LEVEL, /* GPT-2's printable stand-ins for bytes; lookups are by raw bytes */
+    SL_SPELLING_LETTERS,    /* the same stand-ins, but the words arrive in them too: lookups are by text */
     SL_SPELLING_SENTENCE,   /* U+2581 for blank, <0xNN> for bytes; lookups are by text */
     SL_SPELLING_WORDPIECE,  /* continuation prefix; lookups are by text */
     SL_SPELLING_PLAIN       /* as written */
@@ -127,6 +128,8 @@ void sl_vocab_free(sl_vocab *vocab);
 int sl_byte_of_letter(uint32_t code_point);
 /* Turns text of that alphabet into bytes at out [>= length]; false when a character is outside it. */
 bool sl_bytes_of_letters(const char *text, size_t length, char *out, size_t *n);
+/* The other way round: appends the letters of bytes. False: out of memory. */
+bool sl_letters_of_bytes(const char *bytes, size_t length, sl_buffer *out);
 /* The byte that a token text <0xNN> stands for, or -1. */
 int sl_byte_of_token(const char *text, size_t length);
 
@@ -184,7 +187,7 @@ sllm_status sl_charsmap_open(const unsigned char *blob, size_t size, sl_charsmap
 typedef struct sl_normalize_step {
     sl_normalize_kind kind;
     sl_normal_form form;
-    bool left, right;                                        /* STRIP */
+    bool left, right, blanks_only;                           /* STRIP: of U+0020 alone or of all white space */
     bool clean_text, chinese, strip_accents, lowercase;      /* BERT */
     bool dummy_prefix, escape, collapse;                     /* SENTENCEPIECE */
     const char *pattern, *content;                           /* REPLACE (string), PREPEND */
@@ -206,7 +209,8 @@ typedef enum sl_split_kind {
     SL_SPLIT_METASPACE,
     SL_SPLIT_DELIMITER,
     SL_SPLIT_FIXED,
-    SL_SPLIT_PREFIX_SPACE /* ByteLevel's add_prefix_space */
+    SL_SPLIT_PREFIX_SPACE, /* ByteLevel's add_prefix_space */
+    SL_SPLIT_LETTERS      /* bytes become letters of GPT-2's alphabet */
 } sl_split_kind;
 
 typedef enum sl_behaviour { SL_REMOVED, SL_ISOLATED, SL_MERGED_PREVIOUS, SL_MERGED_NEXT, SL_CONTIGUOUS } sl_behaviour;
@@ -256,13 +260,17 @@ typedef struct sl_pair {
 typedef struct sl_pairs {
     sl_pair *slots;
     size_t mask, count;
+    uint64_t *filter; /* a bit for each pair's hash: most pairs asked for do not merge, and this fits a nearer cache */
+    size_t filter_mask;
 } sl_pairs;
 
 bool sl_pairs_init(sl_pairs *pairs, size_t count);
 void sl_pairs_put(sl_pairs *pairs, int32_t left, int32_t right, uint32_t rank, int32_t id); /* the last one wins */
 static inline const sl_pair *sl_pairs_find(const sl_pairs *pairs, int32_t left, int32_t right) {
-    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
-    for (size_t i = sl_hash_mix(key, 0x9E3779B97F4A7C15u) & pairs->mask;; i = (i + 1) & pairs->mask) {
+    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1, hash = sl_hash_mix(key, 0x9E3779B97F4A7C15u);
+    size_t bit = (hash >> 24) & pairs->filter_mask;
+    if (!(pairs->filter[bit / 64] >> (bit % 64) & 1)) return NULL;
+    for (size_t i = hash & pairs->mask;; i = (i + 1) & pairs->mask) {
         if (pairs->slots[i].key == key) return &pairs->slots[i];
         if (!pairs->slots[i].key) return NULL;
     }
@@ -294,10 +302,8 @@ typedef struct sl_unigram {
 
 typedef struct sl_wordpiece {
     int32_t unk;
-    const char *prefix; /* of a continuation, "##"; "" for GGUF, which marks word starts instead */
+    const char *prefix; /* of a continuation, "##" */
     size_t prefix_length;
-    const char *start;  /* of a word's first piece: "" or U+2581 (GGUF) */
-    size_t start_length;
     size_t max_chars;   /* longer words are unknown */
 } sl_wordpiece;
 
@@ -353,6 +359,9 @@ bool sl_ids_reserve(sl_ids *ids, size_t extra);
 /* Model encoders: append the ids of one word [length bytes of valid UTF-8]. */
 sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                           sllm_error *error);
+/* The words that the pre-tokeniser's only step, a scanner, cuts text into. */
+sllm_status sl_bpe_encode_scan(const sl_tokenizer *tokenizer, sl_scratch *work, const sl_scan *scan, const char *text,
+                               size_t length, sl_ids *ids, sllm_error *error);
 sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, sl_ids *ids,
                               sllm_error *error);
 sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,

@@ -100,20 +100,24 @@ static bool split_string(const sl_split_step *step, splitter *s, const char *tex
     return segment(s, done, length, step->invert) && flush(s);
 }
 
+/* BERT's punctuation: category P as of the Unicode version that the reference knows, and all of ASCII's symbols. */
+static bool is_punctuation(uint32_t c) {
+    if (c < 0x80) return sl_ascii_class[c] == SL_CHAR_SYMBOL || sl_ascii_class[c] == SL_CHAR_PUNCTUATION;
+    return sl_unicode_is_punctuation(c) && !sl_unicode_is_recent(c);
+}
+
 /* What a character is to a step that cuts by class: 0 is text between matches, each other value a class of its own. */
 static int class_for(const sl_split_step *step, uint32_t c) {
     switch (step->kind) {
     case SL_SPLIT_DIGITS: return sl_unicode_class(c) == SL_CHAR_NUMBER;
-    case SL_SPLIT_PUNCTUATION:
-        return sl_unicode_is_punctuation(c) || (c < 0x80 && sl_ascii_class[c] == SL_CHAR_SYMBOL);
+    case SL_SPLIT_PUNCTUATION: return is_punctuation(c);
     case SL_SPLIT_WHITESPACE_ONLY: return sl_unicode_is_space(c);
     case SL_SPLIT_BERT:
         if (sl_unicode_is_space(c)) return 1;
-        return sl_unicode_is_punctuation(c) || (c < 0x80 && sl_ascii_class[c] == SL_CHAR_SYMBOL) ? 2 : 0;
+        return is_punctuation(c) ? 2 : 0;
     case SL_SPLIT_WHITESPACE:
         if (sl_unicode_is_space(c)) return 1;
-        return sl_unicode_is_alphanumeric(c) || sl_unicode_is_mark(c) || c == '_' || c == 0x200C || c == 0x200D ||
-               sl_unicode_is_connector(c) ? 0 : 2;
+        return sl_unicode_is_word(c) ? 0 : 2;
     default: {
         uint32_t delimiter;
         return sl_utf8_decode(step->text, step->length, &delimiter, NULL) == step->length && delimiter == c;
@@ -168,9 +172,11 @@ static bool rewrite_pieces(const sl_split_step *step, sl_scratch *work, bool fir
     for (size_t i = 0; i < work->n_pieces; i++) {
         const char *text = work->text.data + work->pieces[i].offset;
         size_t length = work->pieces[i].length, begin = out->length;
-        if (step->kind == SL_SPLIT_PREFIX_SPACE) {
-            if (text[0] != ' ') sl_buffer_putc(out, ' ');
-            sl_buffer_append(out, text, length);
+        if (step->kind == SL_SPLIT_PREFIX_SPACE || step->kind == SL_SPLIT_LETTERS) {
+            bool letters = step->kind == SL_SPLIT_LETTERS;
+            if (!letters && text[0] != ' ') sl_buffer_putc(out, ' ');
+            if (letters) sl_letters_of_bytes(text, length, out);
+            else sl_buffer_append(out, text, length);
             if (out->failed || !keep(work, begin, out->length - begin)) return false;
             continue;
         }
@@ -198,7 +204,7 @@ static bool rewrite_pieces(const sl_split_step *step, sl_scratch *work, bool fir
 
 static sllm_status run_step(const sl_split_step *step, sl_scratch *work, bool first, sllm_error *error) {
     work->n_next = 0;
-    if (step->kind == SL_SPLIT_METASPACE || step->kind == SL_SPLIT_PREFIX_SPACE)
+    if (step->kind == SL_SPLIT_METASPACE || step->kind == SL_SPLIT_PREFIX_SPACE || step->kind == SL_SPLIT_LETTERS)
         return rewrite_pieces(step, work, first) ? SLLM_OK : sl_fail_memory(error, "tokenising", work->text.length);
     for (size_t i = 0; i < work->n_pieces; i++) {
         size_t offset = work->pieces[i].offset, length = work->pieces[i].length;

@@ -26,12 +26,14 @@ sl_char_class sl_unicode_class(uint32_t code_point);
 extern const uint8_t sl_ascii_class[128]; /* sl_char_class of the first 128 code points */
 
 bool sl_unicode_is_space(uint32_t code_point);       /* White_Space */
-bool sl_unicode_is_control(uint32_t code_point);     /* Cc, Cf, Co, Cn, Cs: what BERT's clean_text drops */
+bool sl_unicode_is_control(uint32_t code_point);     /* Cc, Cf, Co, Cs: what BERT's clean_text drops */
 bool sl_unicode_is_punctuation(uint32_t code_point); /* P* */
-bool sl_unicode_is_alphanumeric(uint32_t code_point);/* Alphabetic or N*: what a regular expression's \w needs besides _ */
+bool sl_unicode_is_word(uint32_t code_point);        /* \w of a regular expression: Alphabetic, M, Nd, Pc, joiners */
 bool sl_unicode_is_nonspacing(uint32_t code_point);  /* Mn */
 bool sl_unicode_is_mark(uint32_t code_point);        /* M* */
-bool sl_unicode_is_connector(uint32_t code_point);   /* Pc */
+/* A mark, punctuation or format character that came after Unicode 8, whose tables the reference implementation of BERT's
+ * normaliser and of the Punctuation step carries: there it is none of these yet. */
+bool sl_unicode_is_recent(uint32_t code_point);
 
 typedef enum sl_normal_form { SL_NFC, SL_NFD, SL_NFKC, SL_NFKD } sl_normal_form;
 

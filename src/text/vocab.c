@@ -172,6 +172,23 @@ bool sl_bytes_of_letters(const char *text, size_t length, char *out, size_t *n) 
     return true;
 }
 
+bool sl_letters_of_bytes(const char *bytes, size_t length, sl_buffer *out) {
+    char letters[256][2];
+    uint8_t widths[256] = {0};
+    for (uint32_t c = 0x21; c <= 0x143; c++) {
+        int byte = sl_byte_of_letter(c);
+        char encoded[4];
+        if (byte < 0) continue;
+        widths[byte] = (uint8_t)sl_utf8_encode(c, encoded);
+        memcpy(letters[byte], encoded, 2);
+    }
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+        sl_buffer_append(out, letters[byte], widths[byte]);
+    }
+    return !out->failed;
+}
+
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'A' && c <= 'F') return c - 'A' + 10;
@@ -247,6 +264,7 @@ static bool make_piece(sl_vocab *vocab, int32_t id, sl_spelling spelling, const 
     if (type == SL_TOKEN_ABSENT) return true;
     switch (spelling) {
     case SL_SPELLING_PLAIN: return true;
+    case SL_SPELLING_LETTERS:
     case SL_SPELLING_BYTE_LEVEL: {
         if (!sl_buffer_reserve(pool, text.length + 1)) return false;
         size_t n;
@@ -279,7 +297,6 @@ static bool make_piece(sl_vocab *vocab, int32_t id, sl_spelling spelling, const 
             piece->length -= (uint32_t)n;
             return true;
         }
-        if (!n) return text.length >= 3 && !memcmp(data, "\xE2\x96\x81", 3) ? pool_add_sentence(pool, text, piece) : true;
         if (!sl_buffer_reserve(pool, text.length + 2)) return false;
         piece->offset = (uint32_t)pool->length;
         piece->length = text.length + 1;
@@ -302,8 +319,8 @@ sllm_status sl_vocab_index(sl_vocab *vocab, sl_spelling spelling, const char *pr
         bool letters;
         ok = make_piece(vocab, id, spelling, prefix, &letters);
         if (vocab->types[id] == SL_TOKEN_ABSENT) continue;
-        other[id] = !letters;
-        n_others += !letters;
+        other[id] = !letters && spelling == SL_SPELLING_BYTE_LEVEL;
+        n_others += other[id];
     }
     ok = ok && sl_strings_init(&vocab->by_text, n_others, seed);
     for (int32_t id = 0; ok && id < vocab->size; id++) {

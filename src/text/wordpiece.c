@@ -22,10 +22,9 @@ sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_scratch *work,
         return put(ids, model->unk) ? SLLM_OK : sl_fail_memory(error, "tokenising", length);
     sl_buffer *key = &work->other;
     for (size_t start = 0; start < length;) {
-        const char *mark = start ? model->prefix : model->start;
-        size_t mark_length = start ? model->prefix_length : model->start_length, end = length;
+        size_t mark_length = start ? model->prefix_length : 0, end = length;
         key->length = 0;
-        if (!sl_buffer_append(key, mark, mark_length) || !sl_buffer_append(key, word + start, length - start))
+        if (!sl_buffer_append(key, model->prefix, mark_length) || !sl_buffer_append(key, word + start, length - start))
             return sl_fail_memory(error, "tokenising", length);
         if (vocab->longest < mark_length + (end - start)) {
             end = vocab->longest > mark_length ? start + vocab->longest - mark_length : start;

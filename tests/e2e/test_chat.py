@@ -146,8 +146,7 @@ class Terminal(Case):
         self.type(b"\x03")                    # ... drops the line ...
         self.read_until(b"\n> ")
         self.type(b"/stats\r")
-        self.assertIn(b"1 answers, 2 messages", self.read_until(b"tokens/s"))
-        self.read_until(b"> ")
+        self.assertIn(b"1 answers, 2 messages", self.read_until(b"tokens/s\r\n> "))
         self.type(b"\x03")
         self.read_until(b"> ")
         self.type(b"\x03")                    # ... and twice on an empty line leaves

@@ -96,14 +96,27 @@ static uint8_t *random_weights(sl_type type, size_t n) {
 
 /* ---------------------------------------------------------------- products */
 
-/* The activation as `fast` sees it: multiples of amax / 127 of its group of 32. */
+/* Squared error of a group rounded so that its largest value becomes `levels`, in the order that kernels_table.h gives. */
+static float round_error(const float *x, int64_t n, float amax, float levels) {
+    volatile float lanes[8] = {0}, square; /* volatile: rounded at every step, never fused */
+    for (int64_t i = 0; i < n; i++) {
+        volatile float back = rintf(x[i] * (levels / amax)) * (amax / levels), error = x[i] - back;
+        square = error * error;
+        lanes[i % 8] = lanes[i % 8] + square;
+    }
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+/* The activation as `fast` sees it: multiples of amax / levels of its group of 32, levels from 127 down to 123.5 by halves. */
 static void round_reference(const float *x, int64_t n, double *out) {
     for (int64_t b = 0; b < n; b += 32) {
         int64_t end = b + 32 < n ? b + 32 : n;
-        float amax = 0.0f;
+        float amax = 0.0f, levels = 127;
         for (int64_t i = b; i < end; i++) amax = fmaxf(amax, fabsf(x[i]));
+        for (float other = 126.5f; other >= 123.5f; other -= 0.5f)
+            if (round_error(x + b, end - b, amax, other) < round_error(x + b, end - b, amax, levels)) levels = other;
         for (int64_t i = b; i < end; i++)
-            out[i] = amax > 0.0f ? rint((double)(x[i] * (127.0f / amax))) * (double)amax / 127.0 : 0.0;
+            out[i] = amax > 0.0f ? rint((double)(x[i] * (levels / amax))) * (double)amax / (double)levels : 0.0;
     }
 }
 
