@@ -35,6 +35,10 @@ static void print_transfer(const char *what, uint64_t done, uint64_t total, doub
     cli_format_bytes(done, have);
     cli_format_bytes(total, all);
     cli_format_bytes((uint64_t)per_second, rate);
+    if (!done && !total) { /* nothing to count yet: say what is going on, where it can be wiped away again */
+        if (progress.terminal) fprintf(stderr, "\r\x1b[K%s", what), fflush(stderr);
+        return;
+    }
     fprintf(stderr, progress.terminal ? "\r\x1b[K%s: %s" : "%s: %s", what, have);
     if (total) fprintf(stderr, " of %s (%.0f %%)", all, 100.0 * (double)done / (double)total);
     if (per_second > 0) fprintf(stderr, ", %s/s", rate);

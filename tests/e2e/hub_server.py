@@ -300,7 +300,7 @@ def main():
         server.other_port = servers[1].server_port
     threading.Thread(target=servers[1].serve_forever, daemon=True).start()
     threading.Thread(target=servers[0].serve_forever, daemon=True).start()
-    print(servers[0].server_port, servers[1].server_port, flush=True)
+    print(f"{servers[0].server_port} {servers[1].server_port}", flush=True)
     sys.stdin.read()  # ends with the test that started it
 
 
