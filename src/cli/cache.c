@@ -45,6 +45,7 @@ static int run_list(cli_app *app, const void *given, int n_arguments, char **arg
 
 const cli_command cli_command_list = {
     .name = "list",
+    .arguments = "",
     .summary = "List the models in the cache",
     .groups = cache_groups,
     .values_size = sizeof(cli_hub_values),

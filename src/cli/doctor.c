@@ -48,6 +48,7 @@ static const cli_group doctor_groups[] = {{"Options", cli_hub_options, offsetof(
 
 const cli_command cli_command_doctor = {
     .name = "doctor",
+    .arguments = "",
     .summary = "Check machine, libraries, cache and permissions, and say what to do",
     .groups = doctor_groups,
     .values_size = sizeof(doctor_values),

@@ -26,7 +26,7 @@ static struct progress {
     char what[256];
     double began, printed;
     uint64_t began_at;
-    bool terminal;
+    bool terminal, ended;
 } progress;
 
 static void print_transfer(const char *what, uint64_t done, uint64_t total, double seconds) {
@@ -56,11 +56,12 @@ static bool on_transfer(void *user, const char *what, uint64_t done, uint64_t to
     bool is_new = strncmp(progress.what, what, sizeof progress.what - 1) != 0, is_last = total && done >= total;
     if (is_new) {
         snprintf(progress.what, sizeof progress.what, "%s", what);
-        progress.began = now, progress.began_at = done, progress.printed = 0;
+        progress.began = now, progress.began_at = done, progress.printed = 0, progress.ended = false;
     }
-    if (is_new || is_last || now - progress.printed >= interval) {
+    if (is_new || (is_last && !progress.ended) || (!is_last && now - progress.printed >= interval)) {
         print_transfer(what, done, total, now - progress.began);
         progress.printed = now;
+        progress.ended = is_last; /* the line that says 100 % comes once */
     }
     return !cli_interrupted();
 }

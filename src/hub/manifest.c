@@ -69,11 +69,11 @@ uint64_t sl_free_space(const char *path) {
 sllm_status sl_check_space(sllm_hub *hub, uint64_t bytes, sllm_error *error) {
     enum { MARGIN = 16 << 20 }; /* manifests, and not filling the disk to the last byte */
     uint64_t free_bytes = sl_free_space(hub->cache_dir);
-    if (!free_bytes || free_bytes >= bytes + MARGIN) return SLLM_OK;
+    if (!free_bytes || (free_bytes >= MARGIN && free_bytes - MARGIN >= bytes)) return SLLM_OK;
     return sl_fail(
         error, SLLM_ERROR_IO,
         "%s: %.1f MB are needed but %.1f MB are free: make room (`sllm rm MODEL`) or put the cache elsewhere",
-        hub->cache_dir, (double)(bytes + MARGIN) / 1e6, (double)free_bytes / 1e6);
+        hub->cache_dir, ((double)bytes + MARGIN) / 1e6, (double)free_bytes / 1e6);
 }
 
 void sl_time_text(char out[32]) {

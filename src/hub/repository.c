@@ -394,14 +394,16 @@ static uint64_t missing_bytes(const repository *repo, const sl_manifest *manifes
 static sllm_status fetch_all(repository *repo, sl_manifest *manifest, sllm_error *error) {
     uint64_t total, done = 0;
     size_t index = 0;
+    const char *last = manifest->name;
     sllm_status status = sl_check_space(repo->hub, missing_bytes(repo, manifest, &total), error);
     for (size_t i = 0; i < repo->n && !status; i++) {
         if (!repo->files[i].chosen) continue;
         status = fetch_file(repo, manifest, &manifest->files[index], &repo->files[i], done, total, error);
         if (!status) done += manifest->files[index++].bytes;
+        last = repo->files[i].path;
         if (!status) status = sl_manifest_write(repo->hub, manifest, error); /* an interruption forgets nothing */
     }
-    if (!status) sl_hub_progress(repo->hub, manifest->name, done, done, true);
+    if (!status) sl_hub_progress(repo->hub, last, done, done, true);
     return status;
 }
 

@@ -214,6 +214,8 @@ static void test_refuses(void **state) {
     expect("hf:t/gated", SLLM_ERROR_NETWORK, "accept the licence");
     expect("hf:t/absent", SLLM_ERROR_NOT_FOUND, "no such repository");
     expect("hf:t/private", SLLM_ERROR_NETWORK, "token");
+    expect("hf:t/huge", SLLM_ERROR_IO, "make room");
+    assert_int_equal(size_of("t--huge"), -1);
     expect("hf:t/list-garbage", SLLM_ERROR_FORMAT, "siblings");
 }
 
