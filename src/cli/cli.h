@@ -69,7 +69,7 @@ typedef struct cli_app cli_app;
 
 typedef struct cli_command {
     const char *name;
-    const char *arguments; /* usage after the options: "MODEL [PROMPT]" */
+    const char *arguments; /* usage after the options: "MODEL [PROMPT]"; NULL: none */
     const char *summary;   /* one line for the list of commands */
     const char *details;   /* paragraphs for `sllm help NAME`, separated by blank lines; may be NULL */
     const cli_group *groups; /* NULL: no options but --help */
@@ -109,6 +109,8 @@ bool cli_values_copy(const cli_command *command, const void *values, void *to);
 void cli_values_free(const cli_command *command, void *values);
 /* The range an option takes in words, "" when there is none: "from 0 to 1", "above 0". */
 void cli_option_range(const cli_option *option, char *out, size_t size);
+/* The command's usage: "sllm run [options] MODEL [PROMPT]". */
+void cli_command_usage(const cli_command *command, char *out, size_t size);
 /* The nearest of names [n] to `name` (Damerau-Levenshtein), or NULL when none is near enough to be meant. */
 const char *cli_nearest(const char *name, const char *const *names, size_t n);
 
