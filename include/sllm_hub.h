@@ -41,8 +41,8 @@ SLLM_API sllm_status sllm_hub_catalogue(sllm_hub *hub, const char *name, char **
 SLLM_API sllm_status sllm_hub_resolve(sllm_hub *hub, const char *model, char **path, sllm_error *error);
 
 /* Downloads MODEL (catalogue name, hf:owner/repo[/file.gguf][@revision]) into the cache unless it is there, verifies
- * it, and gives its path as _resolve does. Of a repository: its safetensors checkpoint when it has one, otherwise its one
- * GGUF file; SLLM_ERROR_ARGUMENT lists the files when there are several. Interrupted transfers resume; nothing
+ * it, and gives its path as _resolve does. Of a repository: its safetensors checkpoint when it has one, otherwise its
+ * one GGUF file; SLLM_ERROR_ARGUMENT lists the files when there are several. Interrupted transfers resume; nothing
  * half-written has the final name. A second process that pulls the same model waits for the first. */
 SLLM_API sllm_status sllm_hub_pull(sllm_hub *hub, const char *model, char **path, sllm_error *error);
 

