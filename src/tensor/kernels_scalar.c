@@ -62,8 +62,8 @@ static void round_row(const float *x, int64_t n, void *out) {
     }
 }
 
-/* Adds one format block's groups of a row to *sum, in the order that kernels_table.h fixes. `first` is the block's first
- * column. */
+/* Adds one format block's groups of a row to *sum, in the order that kernels_table.h fixes. `first` is the block's
+ * first column. */
 static void add_block(const sl_codes *form, int n_codes, const int8_t *codes, const float *scales, const float *mins,
                       const sl_rounded *a, int64_t first, float *sum) {
     for (int c = 0, g = 0; c < n_codes; c += form->group, g++) {

@@ -27,7 +27,8 @@ static inline sl_rounded sl_rounded_at(const void *blocks, int64_t n, int64_t to
     size_t groups = (size_t)(n + 31) / 32;
     const char *p = (const char *)blocks + (size_t)token * sl_rounded_bytes(n);
     return (sl_rounded){(const int8_t *)p, (const float *)(const void *)(p + groups * 32),
-                        (const int32_t *)(const void *)(p + groups * 36), (const int32_t *)(const void *)(p + groups * 40)};
+                        (const int32_t *)(const void *)(p + groups * 36),
+                        (const int32_t *)(const void *)(p + groups * 40)};
 }
 
 /* A group's largest value becomes one of 127, 126.5, ... 123.5 units: the one that leaves the smallest squared error, the
@@ -56,9 +57,9 @@ typedef struct sl_product {
 
 /* The order of summation, the same in every table and for every shape:
  *
- * matmul_codes: groups of 16 or 32 columns in order. A group adds  (float)(integer dot) * (w scale * x scale)  and then,
- * for types with minimums,  w min * (x scale * (float)(sum of x codes)),  each operation rounded, no fused ones. So all
- * tables give the same bits.
+ * matmul_codes: groups of 16 or 32 columns in order. A group adds  (float)(integer dot) * (w scale * x scale)  and
+ * then, for types with minimums,  w min * (x scale * (float)(sum of x codes)),  each operation rounded, no fused ones.
+ * So all tables give the same bits.
  *
  * matmul_float: lanes over columns within chunks of 1024, reduced by a tree, the chunks added in order. Lanes and fused
  * operations differ between tables.

@@ -439,12 +439,13 @@ static inline const sl_word *find_word(const sl_scratch *work, const word_key *k
     return NULL;
 }
 
-static void keep_word(sl_scratch *work, const word_key *key, size_t length, const int32_t *ids, size_t n) {
+static bool keep_word(sl_scratch *work, const word_key *key, size_t length, const int32_t *ids, size_t n) {
     sl_word *line = work->words + 2 * (key->hash & work->words_mask);
-    if (n > SL_WORD_IDS) return;
+    if (n > SL_WORD_IDS) return false;
     line[1] = line[0];
     line[0] = (sl_word){.low = key->low, .high = key->high, .length = (uint8_t)length, .n_ids = (uint8_t)n};
     memcpy(line[0].ids, ids, n * sizeof *ids);
+    return true;
 }
 
 static bool put_long(sl_scratch *work, const char *word, size_t length, uint64_t hash, sl_ids *ids, bool *found) {
@@ -483,18 +484,18 @@ static bool encode_anew(const sl_tokenizer *tokenizer, sl_scratch *work, const c
 /* A word that is not among the short ones kept. */
 static bool encode_missing(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
                            const word_key *key, sl_ids *ids, bool *after_unknown) {
-    bool keep = work->words && length <= SL_LONG_BYTES && !*after_unknown, is_short = length <= SL_WORD_BYTES, found = false;
-    uint64_t hash = 0;
+    if (!work->words || length > SL_LONG_BYTES || *after_unknown)
+        return encode_anew(tokenizer, work, word, length, ids, after_unknown);
+    bool is_short = length <= SL_WORD_BYTES, found;
+    uint64_t hash = is_short ? key->hash : sl_hash_bytes(word, length, 0x2545F4914F6CDD1Du);
     size_t before = ids->length;
-    if (keep && !is_short) {
-        hash = sl_hash_bytes(word, length, 0x2545F4914F6CDD1Du);
-        if (!put_long(work, word, length, hash, ids, &found)) return false;
-        if (found) return true;
-    }
+    if (!put_long(work, word, length, hash, ids, &found)) return false;
+    if (found) return true;
     if (!encode_anew(tokenizer, work, word, length, ids, after_unknown)) return false;
-    if (!keep || *after_unknown) return true;
-    if (is_short) keep_word(work, key, length, ids->data + before, ids->length - before);
-    else keep_long(work, word, length, hash, ids->data + before, ids->length - before);
+    if (*after_unknown) return true;
+    size_t n = ids->length - before;
+    if (!is_short || !keep_word(work, key, length, ids->data + before, n))
+        keep_long(work, word, length, hash, ids->data + before, n);
     return true;
 }
 

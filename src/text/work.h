@@ -5,7 +5,8 @@
 #include "text/parts.h"
 
 /* Word caches. Short words (up to 16 bytes, at most three ids) lie two to a cache line; a newer word takes the first place
- * of its line and moves the other to the second. Longer ones are kept in one growing text that starts over when full. */
+ * of its line and moves the other to the second. Longer ones, and those of more ids, are kept in one growing text that
+ * starts over when full. */
 #define SL_WORD_BYTES 16
 #define SL_WORD_IDS 3
 typedef struct sl_word {
@@ -16,7 +17,7 @@ typedef struct sl_word {
 } sl_word;
 _Static_assert(sizeof(sl_word) == 32, "two words to a cache line");
 
-#define SL_LONG_BYTES 1024   /* longest word that is kept */
+#define SL_LONG_BYTES 8192   /* longest word that is kept */
 #define SL_LONG_SLOTS 4096
 #define SL_LONG_TEXT (1 << 20)
 typedef struct sl_long_word {
