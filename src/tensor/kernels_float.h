@@ -77,7 +77,8 @@ static void multiply_halves(sl_type type, const uint8_t *const w[], const float 
 }
 
 /* Rows [r, r + rows), rows <= TILE_ROWS, columns [column, column + n) of one chunk. */
-static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t column, int64_t n, int64_t t0, int64_t t1) {
+static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t column, int64_t n, int64_t t0,
+                           int64_t t1) {
     _Alignas(64) float widened[TILE_ROWS][SL_FLOAT_CHUNK];
     bool whole = n % LANES == 0; /* else the last vector would read past the row */
     bool halves = whole && t1 - t0 < TILE_TOKENS && (p->type == SL_F16 || p->type == SL_BF16);

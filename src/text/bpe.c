@@ -21,15 +21,21 @@ bool sl_pairs_init(sl_pairs *pairs, size_t count) {
     size_t capacity = 16;
     if (count > SIZE_MAX / 64) return false;
     while (capacity < count + count / 2) capacity *= 2;
+    size_t bits = 1024;
+    while (bits < count * 8 && bits < (size_t)1 << 22) bits *= 2;
     pairs->slots = calloc(capacity, sizeof *pairs->slots);
+    pairs->filter = calloc(bits / 64, sizeof *pairs->filter);
     pairs->mask = capacity - 1;
+    pairs->filter_mask = bits - 1;
     pairs->count = 0;
-    return pairs->slots != NULL;
+    return pairs->slots && pairs->filter;
 }
 
 void sl_pairs_put(sl_pairs *pairs, int32_t left, int32_t right, uint32_t rank, int32_t id) {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
-    size_t i = sl_hash_mix(key, 0x9E3779B97F4A7C15u) & pairs->mask;
+    uint64_t hash = sl_hash_mix(key, 0x9E3779B97F4A7C15u);
+    size_t i = hash & pairs->mask, bit = (hash >> 24) & pairs->filter_mask;
+    pairs->filter[bit / 64] |= (uint64_t)1 << (bit % 64);
     while (pairs->slots[i].key && pairs->slots[i].key != key) i = (i + 1) & pairs->mask;
     pairs->count += !pairs->slots[i].key;
     pairs->slots[i] = (sl_pair){key, rank, id};
@@ -362,45 +368,183 @@ static bool merge_word(const sl_tokenizer *tokenizer, sl_scratch *work, const ch
     return ok;
 }
 
+/* Byte-level words of up to SCAN_LIMIT bytes, by merge list: the common case, on small arrays of its own. */
+static bool merge_bytes(const sl_bpe *bpe, const char *word, size_t length, sl_ids *ids) {
+    int32_t id[SCAN_LIMIT], merged[SCAN_LIMIT];
+    uint32_t rank[SCAN_LIMIT];
+    size_t n = 0;
+    for (size_t i = 0; i < length; i++) {
+        id[n] = bpe->bytes[(unsigned char)word[i]];
+        n += id[n] >= 0; /* a byte the vocabulary lacks is lost, as in the reference */
+    }
+    for (size_t i = 0; i + 1 < n; i++) {
+        const sl_pair *pair = sl_pairs_find(&bpe->pairs, id[i], id[i + 1]);
+        rank[i] = pair ? pair->rank : NO_RANK;
+        merged[i] = pair ? pair->id : -1;
+    }
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            if (rank[i] < rank[best]) best = i;
+        if (rank[best] == NO_RANK) break;
+        id[best] = merged[best];
+        n--;
+        for (size_t i = best + 1; i < n; i++) {
+            id[i] = id[i + 1];
+            rank[i - 1] = rank[i];
+            merged[i - 1] = merged[i];
+        }
+        for (size_t i = best ? best - 1 : 0; i <= best && i + 1 < n; i++) {
+            const sl_pair *pair = sl_pairs_find(&bpe->pairs, id[i], id[i + 1]);
+            rank[i] = pair ? pair->rank : NO_RANK;
+            merged[i] = pair ? pair->id : -1;
+        }
+    }
+    if (ids->capacity - ids->length < n && !sl_ids_reserve(ids, n)) return false;
+    memcpy(ids->data + ids->length, id, n * sizeof *id);
+    ids->length += n;
+    return true;
+}
+
 /* ---------------------------------------------------------------- words, cached */
 
-static inline void load_key(const char *word, size_t length, uint64_t key[3]) {
-    key[0] = key[1] = key[2] = 0;
-    memcpy(key, word, length);
+/* What a short word is looked up by: its bytes, read twice over where eight do not divide them, and its length. */
+typedef struct word_key {
+    uint64_t low, high, hash;
+} word_key;
+
+static inline word_key key_of(const char *word, size_t length) {
+    word_key key = {0};
+    if (length >= 8) {
+        memcpy(&key.low, word, 8);
+        memcpy(&key.high, word + length - 8, 8);
+    } else if (length >= 4) {
+        uint32_t low, high;
+        memcpy(&low, word, 4);
+        memcpy(&high, word + length - 4, 4);
+        key.low = low;
+        key.high = high;
+    } else {
+        key.low = (uint64_t)(unsigned char)word[0] << 16 | (uint64_t)(unsigned char)word[length >> 1] << 8 |
+                  (unsigned char)word[length - 1];
+    }
+    key.hash = sl_hash_mix(key.low ^ 0x9E3779B97F4A7C15u ^ (uint64_t)length << 56, key.high ^ 0xE7037ED1A0B428DBu);
+    return key;
+}
+
+static inline const sl_word *find_word(const sl_scratch *work, const word_key *key, size_t length) {
+    const sl_word *line = work->words + 2 * (key->hash & work->words_mask);
+    if (line[0].low == key->low && line[0].high == key->high && line[0].length == length) return &line[0];
+    if (line[1].low == key->low && line[1].high == key->high && line[1].length == length) return &line[1];
+    return NULL;
+}
+
+static bool keep_word(sl_scratch *work, const word_key *key, size_t length, const int32_t *ids, size_t n) {
+    sl_word *line = work->words + 2 * (key->hash & work->words_mask);
+    if (n > SL_WORD_IDS) return false;
+    line[1] = line[0];
+    line[0] = (sl_word){.low = key->low, .high = key->high, .length = (uint8_t)length, .n_ids = (uint8_t)n};
+    memcpy(line[0].ids, ids, n * sizeof *ids);
+    return true;
+}
+
+static bool put_long(sl_scratch *work, const char *word, size_t length, uint64_t hash, sl_ids *ids, bool *found) {
+    const sl_long_word *slot = &work->long_words[hash % SL_LONG_SLOTS];
+    const char *kept = work->long_text + slot->offset;
+    *found = slot->length == length && slot->hash == hash && !memcmp(kept + slot->n_ids * sizeof *ids->data, word, length);
+    if (!*found) return true;
+    if (ids->capacity - ids->length < slot->n_ids && !sl_ids_reserve(ids, slot->n_ids)) return false;
+    memcpy(ids->data + ids->length, kept, slot->n_ids * sizeof *ids->data);
+    ids->length += slot->n_ids;
+    return true;
+}
+
+static void keep_long(sl_scratch *work, const char *word, size_t length, uint64_t hash, const int32_t *ids, size_t n) {
+    size_t bytes = (n * sizeof *ids + length + 3) & ~(size_t)3;
+    if (n > UINT16_MAX || bytes > SL_LONG_TEXT / 4) return;
+    if (work->long_used + bytes > SL_LONG_TEXT) {
+        memset(work->long_words, 0, SL_LONG_SLOTS * sizeof *work->long_words);
+        work->long_used = 0;
+    }
+    work->long_words[hash % SL_LONG_SLOTS] = (sl_long_word){hash, (uint32_t)work->long_used, (uint16_t)length, (uint16_t)n};
+    memcpy(work->long_text + work->long_used, ids, n * sizeof *ids);
+    memcpy(work->long_text + work->long_used + n * sizeof *ids, word, length);
+    work->long_used += bytes;
+}
+
+static bool encode_anew(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
+                        bool *after_unknown) {
+    const sl_bpe *bpe = &tokenizer->bpe;
+    int32_t whole = bpe->ignore_merges ? sl_vocab_find(&tokenizer->vocab, word, length) : -1;
+    if (whole >= 0) return put_id(ids, whole);
+    if (bpe->byte_level && !bpe->by_score && bpe->unk < 0 && length <= SCAN_LIMIT) return merge_bytes(bpe, word, length, ids);
+    return merge_word(tokenizer, work, word, length, ids, after_unknown);
+}
+
+/* A word that is not among the short ones kept. */
+static bool encode_missing(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
+                           const word_key *key, sl_ids *ids, bool *after_unknown) {
+    if (!work->words || length > SL_LONG_BYTES || *after_unknown)
+        return encode_anew(tokenizer, work, word, length, ids, after_unknown);
+    bool is_short = length <= SL_WORD_BYTES, found;
+    uint64_t hash = is_short ? key->hash : sl_hash_bytes(word, length, 0x2545F4914F6CDD1Du);
+    size_t before = ids->length;
+    if (!put_long(work, word, length, hash, ids, &found)) return false;
+    if (found) return true;
+    if (!encode_anew(tokenizer, work, word, length, ids, after_unknown)) return false;
+    if (*after_unknown) return true;
+    size_t n = ids->length - before;
+    if (!is_short || !keep_word(work, key, length, ids->data + before, n))
+        keep_long(work, word, length, hash, ids->data + before, n);
+    return true;
+}
+
+static bool put_word(const sl_word *word, sl_ids *ids) {
+    if (ids->capacity - ids->length < SL_WORD_IDS && !sl_ids_reserve(ids, SL_WORD_IDS)) return false;
+    memcpy(ids->data + ids->length, word->ids, sizeof word->ids);
+    ids->length += word->n_ids;
+    return true;
 }
 
 static bool encode_word(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                         bool *after_unknown) {
-    const sl_bpe *bpe = &tokenizer->bpe;
-    sl_word *slot = NULL;
-    uint64_t key[3];
-    uint32_t tag = 0;
-    if (work->words && length <= SL_WORD_BYTES && !*after_unknown) {
-        load_key(word, length, key);
-        uint64_t hash = sl_hash_mix(key[0] ^ 0x9E3779B97F4A7C15u, key[1] ^ 0xE7037ED1A0B428DBu) ^
-                        sl_hash_mix(key[2] ^ length, 0x8EBC6AF09C88C6E3u);
-        tag = (uint32_t)(hash >> 32);
-        slot = &work->words[hash & work->words_mask];
-        if (slot->tag == tag && slot->length == length && slot->key[0] == key[0] && slot->key[1] == key[1] &&
-            slot->key[2] == key[2]) {
-            if (ids->capacity - ids->length < SL_WORD_IDS && !sl_ids_reserve(ids, SL_WORD_IDS)) return false;
-            memcpy(ids->data + ids->length, slot->ids, sizeof slot->ids);
-            ids->length += slot->n_ids;
-            return true;
+    word_key key = {0};
+    if (length <= SL_WORD_BYTES && work->words && !*after_unknown) {
+        key = key_of(word, length);
+        const sl_word *kept = find_word(work, &key, length);
+        if (kept) return put_word(kept, ids);
+    }
+    return encode_missing(tokenizer, work, word, length, &key, ids, after_unknown);
+}
+
+/* Words are cut and their places in the cache asked for a batch at a time, so that memory answers while others are cut. */
+#define BATCH 32
+
+sllm_status sl_bpe_encode_scan(const sl_tokenizer *tokenizer, sl_scratch *work, const sl_scan *scan, const char *text,
+                               size_t length, sl_ids *ids, sllm_error *error) {
+    struct { const char *word; size_t length; word_key key; } batch[BATCH];
+    for (size_t at = 0; at < length;) {
+        size_t n = 0;
+        for (; n < BATCH && at < length; n++) {
+            size_t end = sl_scan_next(scan, text, length, at);
+            batch[n].word = text + at;
+            batch[n].length = end - at;
+            at = end;
+            if (batch[n].length > SL_WORD_BYTES || !work->words) continue;
+            batch[n].key = key_of(batch[n].word, batch[n].length);
+            __builtin_prefetch(work->words + 2 * (batch[n].key.hash & work->words_mask));
+        }
+        for (size_t i = 0; i < n; i++) {
+            bool after_unknown = false, is_short = batch[i].length <= SL_WORD_BYTES && work->words;
+            const sl_word *kept = is_short ? find_word(work, &batch[i].key, batch[i].length) : NULL;
+            if (batch[i].length > INT32_MAX / 2)
+                return sl_fail(error, SLLM_ERROR_ARGUMENT, "a word of %zu bytes is too long to tokenise: split the text", batch[i].length);
+            if (kept ? !put_word(kept, ids)
+                     : !encode_missing(tokenizer, work, batch[i].word, batch[i].length, &batch[i].key, ids, &after_unknown))
+                return sl_fail_memory(error, "tokenising", length);
         }
     }
-    size_t before = ids->length;
-    int32_t whole = bpe->ignore_merges ? sl_vocab_find(&tokenizer->vocab, word, length) : -1;
-    if (whole >= 0 ? !put_id(ids, whole) : !merge_word(tokenizer, work, word, length, ids, after_unknown)) return false;
-    size_t n = ids->length - before;
-    if (slot && !*after_unknown && n <= sizeof slot->ids / sizeof *slot->ids) {
-        memcpy(slot->key, key, sizeof key);
-        slot->length = (uint8_t)length;
-        slot->tag = tag;
-        slot->n_ids = (uint8_t)n;
-        memcpy(slot->ids, ids->data + before, n * sizeof *ids->data);
-    }
-    return true;
+    return SLLM_OK;
 }
 
 sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,

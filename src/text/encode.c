@@ -41,27 +41,32 @@ void sl_scratch_free(sl_scratch *work) {
     free(work->path);
     sl_regex_scratch_free(work->regex);
     free(work->words);
+    free(work->long_words);
+    free(work->long_text);
     memset(work, 0, sizeof *work);
 }
 
-/* Word caches: the number of slots is a power of two; a newer word takes an older one's slot. */
-#define CACHE_WORDS 16384       /* 1 MiB: stays in a second-level cache */
-#define SMALL_CACHE_WORDS 2048  /* for one long text without a cache of the caller's */
+#define CACHE_LINES 16384       /* 1 MiB: stays in a second-level cache */
+#define SMALL_CACHE_LINES 1024  /* for one long text without a cache of the caller's */
 #define SMALL_CACHE_FROM 16384  /* bytes of text from which that pays */
 
-static bool words_new(sl_scratch *work, const sl_tokenizer *tokenizer, size_t count) {
+static bool words_new(sl_scratch *work, const sl_tokenizer *tokenizer, size_t lines) {
     if (tokenizer->kind != SL_MODEL_BPE && tokenizer->kind != SL_MODEL_SPM) return true;
-    work->words = calloc(count, sizeof *work->words);
-    work->words_mask = count - 1;
-    return work->words != NULL;
+    work->words = aligned_alloc(64, lines * 64);
+    work->long_words = calloc(SL_LONG_SLOTS, sizeof *work->long_words);
+    work->long_text = malloc(SL_LONG_TEXT); /* touched as it fills */
+    work->words_mask = lines - 1;
+    if (!work->words || !work->long_words || !work->long_text) return false;
+    memset(work->words, 0, lines * 64);
+    return true;
 }
 
 sllm_status sl_tokenizer_cache_new(const sl_tokenizer *tokenizer, sl_tokenizer_cache **cache, sllm_error *error) {
     *cache = calloc(1, sizeof **cache);
-    if (!*cache || !words_new(&(*cache)->work, tokenizer, CACHE_WORDS)) {
+    if (!*cache || !words_new(&(*cache)->work, tokenizer, CACHE_LINES)) {
         sl_tokenizer_cache_free(*cache);
         *cache = NULL;
-        return sl_fail_memory(error, "the tokenizer's cache", CACHE_WORDS * sizeof(sl_word));
+        return sl_fail_memory(error, "the tokenizer's cache", CACHE_LINES * 64);
     }
     return SLLM_OK;
 }
@@ -92,14 +97,9 @@ static sllm_status encode_pieces(const sl_tokenizer *tokenizer, sl_scratch *work
     sllm_status status = SLLM_OK;
     if (!length) return SLLM_OK;
     if (tokenizer->n_split == 0) return encode_word(tokenizer, work, text, length, ids, error);
-    if (tokenizer->n_split == 1 && tokenizer->split[0].kind == SL_SPLIT_SCAN) { /* the usual case, without a list */
-        const sl_scan *scan = &tokenizer->split[0].scan;
-        for (size_t at = 0, end; at < length && status == SLLM_OK; at = end) {
-            end = sl_scan_next(scan, text, length, at);
-            status = encode_word(tokenizer, work, text + at, end - at, ids, error);
-        }
-        return status;
-    }
+    if (tokenizer->n_split == 1 && tokenizer->split[0].kind == SL_SPLIT_SCAN && tokenizer->kind == SL_MODEL_BPE &&
+        !tokenizer->bpe.cuts) /* the usual case, without a list */
+        return sl_bpe_encode_scan(tokenizer, work, &tokenizer->split[0].scan, text, length, ids, error);
     if (text != work->text.data) {
         work->text.length = 0;
         if (!sl_buffer_append(&work->text, text, length)) return sl_fail_memory(error, "tokenising", length);
@@ -262,9 +262,9 @@ sllm_status sl_tokenizer_encode(const sl_tokenizer *tokenizer, sl_tokenizer_cach
         }
     } else {
         sl_scratch work = {0};
-        bool ok = length < SMALL_CACHE_FROM || words_new(&work, tokenizer, SMALL_CACHE_WORDS);
+        bool ok = length < SMALL_CACHE_FROM || words_new(&work, tokenizer, SMALL_CACHE_LINES);
         status = ok ? encode(tokenizer, &work, text, length, flags, ids, error)
-                    : sl_fail_memory(error, "tokenising", SMALL_CACHE_WORDS * sizeof(sl_word));
+                    : sl_fail_memory(error, "tokenising", SMALL_CACHE_LINES * 64);
         sl_scratch_free(&work);
     }
     if (status != SLLM_OK) ids->length = before;

@@ -260,13 +260,17 @@ typedef struct sl_pair {
 typedef struct sl_pairs {
     sl_pair *slots;
     size_t mask, count;
+    uint64_t *filter; /* a bit for each pair's hash: most pairs asked for do not merge, and this fits a nearer cache */
+    size_t filter_mask;
 } sl_pairs;
 
 bool sl_pairs_init(sl_pairs *pairs, size_t count);
 void sl_pairs_put(sl_pairs *pairs, int32_t left, int32_t right, uint32_t rank, int32_t id); /* the last one wins */
 static inline const sl_pair *sl_pairs_find(const sl_pairs *pairs, int32_t left, int32_t right) {
-    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
-    for (size_t i = sl_hash_mix(key, 0x9E3779B97F4A7C15u) & pairs->mask;; i = (i + 1) & pairs->mask) {
+    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1, hash = sl_hash_mix(key, 0x9E3779B97F4A7C15u);
+    size_t bit = (hash >> 24) & pairs->filter_mask;
+    if (!(pairs->filter[bit / 64] >> (bit % 64) & 1)) return NULL;
+    for (size_t i = hash & pairs->mask;; i = (i + 1) & pairs->mask) {
         if (pairs->slots[i].key == key) return &pairs->slots[i];
         if (!pairs->slots[i].key) return NULL;
     }
@@ -355,6 +359,9 @@ bool sl_ids_reserve(sl_ids *ids, size_t extra);
 /* Model encoders: append the ids of one word [length bytes of valid UTF-8]. */
 sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
                           sllm_error *error);
+/* The words that the pre-tokeniser's only step, a scanner, cuts text into. */
+sllm_status sl_bpe_encode_scan(const sl_tokenizer *tokenizer, sl_scratch *work, const sl_scan *scan, const char *text,
+                               size_t length, sl_ids *ids, sllm_error *error);
 sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, sl_ids *ids,
                               sllm_error *error);
 sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,

@@ -159,6 +159,7 @@ void sl_tokenizer_free(sl_tokenizer *tokenizer) {
     sl_trie_free(&tokenizer->added.raw);
     sl_trie_free(&tokenizer->added.normal);
     free(tokenizer->bpe.pairs.slots);
+    free(tokenizer->bpe.pairs.filter);
     free(tokenizer->bpe.neighbours);
     sl_trie_free(&tokenizer->bpe.user);
     sl_trie_free(&tokenizer->unigram.trie);

@@ -4,18 +4,27 @@
 
 #include "text/parts.h"
 
-/* A word and its ids, in one cache line. */
-#define SL_WORD_BYTES 24
-#define SL_WORD_IDS 8
+/* Word caches. Short words (up to 16 bytes, at most three ids) lie two to a cache line; a newer word takes the first place
+ * of its line and moves the other to the second. Longer ones, and those of more ids, are kept in one growing text that
+ * starts over when full. */
+#define SL_WORD_BYTES 16
+#define SL_WORD_IDS 3
 typedef struct sl_word {
-    uint64_t key[SL_WORD_BYTES / 8]; /* the word's bytes, padded with zeros */
-    uint8_t length;                  /* 0: empty slot */
+    uint64_t low, high; /* the word's first and last eight bytes (or fewer; see word_key) */
+    uint8_t length;     /* 0: empty */
     uint8_t n_ids;
-    uint16_t spare;
-    uint32_t tag;
-    int32_t ids[SL_WORD_IDS - 2];
+    int32_t ids[SL_WORD_IDS];
 } sl_word;
-_Static_assert(sizeof(sl_word) == 56 || sizeof(sl_word) == 64, "a cached word fits a cache line");
+_Static_assert(sizeof(sl_word) == 32, "two words to a cache line");
+
+#define SL_LONG_BYTES 8192   /* longest word that is kept */
+#define SL_LONG_SLOTS 4096
+#define SL_LONG_TEXT (1 << 20)
+typedef struct sl_long_word {
+    uint64_t hash;
+    uint32_t offset; /* in long_text: the ids, then the bytes */
+    uint16_t length, n_ids; /* length 0: empty */
+} sl_long_word;
 
 /* One symbol of a word being merged: a doubly linked list in an array. */
 typedef struct sl_symbol {
@@ -46,8 +55,11 @@ struct sl_scratch {
     int32_t *path;
     size_t path_capacity;
     void *regex;
-    sl_word *words;        /* [words_mask + 1] or NULL: no word cache */
+    sl_word *words;        /* [2 * (words_mask + 1)], a line each two; NULL: no word cache */
     size_t words_mask;
+    sl_long_word *long_words; /* [SL_LONG_SLOTS] */
+    char *long_text;       /* [SL_LONG_TEXT] */
+    size_t long_used;
 };
 
 struct sl_tokenizer_cache {
