@@ -56,7 +56,8 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 2; i++) {
         const char *text = together[i].answer.text, *expected = alone[i].answer.text;
         bool same = text && expected && strcmp(text, expected) == 0;
-        if (!text) fprintf(stderr, "error: %s\n", started < 2 ? "no thread could be started" : together[i].error.message);
+        if (!text)
+            fprintf(stderr, "error: %s\n", started < 2 ? "no thread could be started" : together[i].error.message);
         printf("%s%s\n[%s]\n", prompts[i], text ? text : "", same ? "the same as alone" : "NOT the same as alone");
         failures += !same;
         sllm_generation_free(&alone[i].answer);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "infer/infill.h"
 #include "model/families.h"
 #include "model/kv.h"
 #include "model/plan.h"
@@ -68,9 +69,7 @@ void sllm_model_get_info(const sllm_model *model, sllm_model_info *info) {
             most = elements[type];
             info->element_type = sl_type_get((sl_type)type)->name;
         }
-    info->can_infill = m->tokenizer && sl_tokenizer_special(m->tokenizer, SL_SPECIAL_FIM_PREFIX) >= 0 &&
-                       sl_tokenizer_special(m->tokenizer, SL_SPECIAL_FIM_SUFFIX) >= 0 &&
-                       sl_tokenizer_special(m->tokenizer, SL_SPECIAL_FIM_MIDDLE) >= 0;
+    info->can_infill = m->tokenizer && sl_infill_can(m->tokenizer);
 }
 
 static void describe_architecture(sl_buffer *out, const sllm_model_info *info, const sl_config *c) {

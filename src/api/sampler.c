@@ -38,7 +38,8 @@ sllm_status sllm_sampler_draw(sllm_sampler *sampler, const float *logits, const 
                        !sampler ? "sampler" : !logits ? "logits" : "history");
     for (size_t i = 0; i < n_history; i++)
         if (history[i] < 0 || history[i] >= sampler->n_vocab)
-            return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_sampler_draw: history[%zu] is %d: the vocabulary is [0, %d)", i,
-                           history[i], sampler->n_vocab);
+            return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                           "sllm_sampler_draw: history[%zu] is %d: the vocabulary is [0, %d)", i, history[i],
+                           sampler->n_vocab);
     return sl_sampler_draw(sampler, logits, NULL, history, n_history, id, error);
 }

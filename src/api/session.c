@@ -23,11 +23,13 @@ static sllm_status check(const sllm_session *session, const int32_t *ids, size_t
 static sllm_status check_some(const sllm_session *session, const int32_t *ids, size_t n, const char *function,
                               sllm_error *error) {
     sllm_status status = check(session, ids, n, function, error);
-    if (!status && n == 0) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: there are no ids; at least one is needed", function);
+    if (!status && n == 0)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: there are no ids; at least one is needed", function);
     return status;
 }
 
-sllm_status sllm_session_sync(sllm_session *session, const int32_t *ids, size_t n, size_t *n_reused, sllm_error *error) {
+sllm_status sllm_session_sync(sllm_session *session, const int32_t *ids, size_t n, size_t *n_reused,
+                              sllm_error *error) {
     size_t reused = 0;
     if (n_reused) *n_reused = 0;
     sllm_status status = check_some(session, ids, n, __func__, error);
@@ -45,8 +47,8 @@ sllm_status sllm_session_truncate(sllm_session *session, size_t n, sllm_error *e
     sllm_status status = check(session, NULL, 0, __func__, error);
     if (status) return status;
     if (n > sl_session_length(session))
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_session_truncate: n is %zu but the session holds %zu tokens", n,
-                       sl_session_length(session));
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_session_truncate: n is %zu but the session holds %zu tokens",
+                       n, sl_session_length(session));
     sl_session_truncate(session, n);
     return SLLM_OK;
 }

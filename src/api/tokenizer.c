@@ -33,7 +33,8 @@ sllm_status sllm_tokenize(const sllm_model *model, const char *text, size_t leng
     if (status) return status;
     if (!text && length > 0) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_tokenize: text is NULL");
     if (flags & ~(unsigned)(SLLM_TOKENIZE_SPECIAL | SLLM_TOKENIZE_ADD))
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_tokenize: flags is %#x: only SPECIAL (1) and ADD (2) are known", flags);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                       "sllm_tokenize: flags is %#x: only SPECIAL (1) and ADD (2) are known", flags);
     sl_tokenizer_cache *cache = NULL;
     sl_ids ids = {0};
     if (length >= CACHE_FROM_BYTES) status = sl_tokenizer_cache_new(tokenizer, &cache, error);

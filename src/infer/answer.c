@@ -26,7 +26,8 @@ sllm_status sl_answer_init(sl_answer *a, const sl_tokenizer *tokenizer, const sl
     *a = (sl_answer){.tokenizer = tokenizer, .params = params, .stopped = -1, .splits = params->n_choices == 0};
     sllm_status status = sl_stop_init(&a->stop, params->stop, params->n_stop, error);
     if (!status && !tokenizer && params->n_stop > 0)
-        status = sl_fail(error, SLLM_ERROR_UNSUPPORTED, "stop strings need a tokenizer, which this model comes without");
+        status =
+            sl_fail(error, SLLM_ERROR_UNSUPPORTED, "stop strings need a tokenizer, which this model comes without");
     /* The texts exist even when nothing comes, so that an empty answer is "" and not NULL. */
     if (!status && !sl_buffer_append(&a->text, "", 0)) status = sl_fail_memory(error, "starting an answer", 1);
     if (!status && tokenizer) {
@@ -80,7 +81,8 @@ static void send(sl_answer *a, sllm_event *event, const sl_buffer *text, bool re
 /* Collects the step's texts and sends its events: reasoning first, as it was written first. */
 static sllm_status send_step(sl_answer *a, const sllm_event *token, bool final, sllm_error *error) {
     sllm_event event = token ? *token : (sllm_event){.id = -1};
-    bool only_thought = a->step_text.length == 0 && (a->step_thought.length > 0 || a->reasoning.state == SL_REASONING_INSIDE);
+    bool only_thought =
+        a->step_text.length == 0 && (a->step_thought.length > 0 || a->reasoning.state == SL_REASONING_INSIDE);
     sl_buffer_append(&a->thought, a->step_thought.data, a->step_thought.length);
     sl_buffer_append(&a->text, a->step_text.data, a->step_text.length);
     if (a->thought.failed || a->text.failed) return sl_fail_memory(error, "collecting the answer", a->text.length);
@@ -96,7 +98,8 @@ static sllm_status send_step(sl_answer *a, const sllm_event *token, bool final, 
 /* passed -> step_thought and step_text. */
 static sllm_status split(sl_answer *a, sllm_error *error) {
     if (a->splits)
-        return sl_reasoning_push(&a->reasoning, a->passed.data, a->passed.length, &a->step_thought, &a->step_text, error);
+        return sl_reasoning_push(&a->reasoning, a->passed.data, a->passed.length, &a->step_thought, &a->step_text,
+                                 error);
     return sl_buffer_append(&a->step_text, a->passed.data, a->passed.length)
                ? SLLM_OK
                : sl_fail_memory(error, "collecting the answer", a->passed.length);
@@ -116,7 +119,8 @@ sllm_status sl_answer_finish(sl_answer *a, sllm_error *error) {
     if (a->stopped < 0) { /* behind a stop string nothing counts */
         if (a->decoder) status = sl_decoder_finish(a->decoder, &a->decoded, error);
         if (!status && a->decoded.failed) status = sl_fail_memory(error, "decoding the answer", 0);
-        if (!status) status = sl_stop_push(&a->stop, a->decoded.data, a->decoded.length, &a->passed, &a->stopped, error);
+        if (!status)
+            status = sl_stop_push(&a->stop, a->decoded.data, a->decoded.length, &a->passed, &a->stopped, error);
         if (!status && a->stopped < 0) status = sl_stop_finish(&a->stop, &a->passed, error);
     }
     if (!status) status = split(a, error);

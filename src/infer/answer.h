@@ -1,5 +1,5 @@
-/* From drawn tokens to what the caller sees: whole characters (the decoder), never part of a stop string, reasoning apart
- * from the answer, as events and as the collected texts.
+/* From drawn tokens to what the caller sees: whole characters (the decoder), never part of a stop string, reasoning
+ * apart from the answer, as events and as the collected texts.
  *
  *     id -> decoder -> stop strings -> reasoning marks -> events, text, thought */
 #ifndef SL_INFER_ANSWER_H

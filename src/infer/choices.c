@@ -57,14 +57,15 @@ static int by_tokens(const void *a, const void *b, void *user) {
     return order ? order : (x > y) - (x < y);
 }
 
-static sllm_status encode_choice(const sl_tokenizer *tokenizer, const int32_t *prompt, size_t n_prompt, const char *text,
-                                 size_t index, sl_ids *ids, sllm_error *error) {
+static sllm_status encode_choice(const sl_tokenizer *tokenizer, const int32_t *prompt, size_t n_prompt,
+                                 const char *text, size_t index, sl_ids *ids, sllm_error *error) {
     bool exact;
     if (!text || !*text) return sl_fail(error, SLLM_ERROR_ARGUMENT, "choices: choice %zu is empty", index + 1);
     sllm_status status = sl_encode_continuation(tokenizer, prompt, n_prompt, text, strlen(text), ids, &exact, error);
     if (!status && (!exact || ids->length == 0))
         return sl_fail(error, SLLM_ERROR_ARGUMENT,
-                       "choices: choice %zu, \"%.100s\", cannot be written exactly in this model's tokens", index + 1, text);
+                       "choices: choice %zu, \"%.100s\", cannot be written exactly in this model's tokens", index + 1,
+                       text);
     return status;
 }
 
@@ -133,10 +134,10 @@ static size_t shared_tokens(const sl_ids *a, const sl_ids *b) {
 
 static const sl_ids *sorted(const sl_choices *c, size_t rank) { return &c->ids[c->order[rank]]; }
 
-/* log(1 - the probability of the tokens that follow `depth` shared ones in ranks [first, end)), summed over the others so
- * that nothing cancels. The ranks are sorted, so each next token stands together and ids ascend. */
-static double log_rest(const sl_choices *c, size_t first, size_t end, size_t depth, const float *logits, int32_t n_vocab,
-                       double log_sum) {
+/* log(1 - the probability of the tokens that follow `depth` shared ones in ranks [first, end)), summed over the others
+ * so that nothing cancels. The ranks are sorted, so each next token stands together and ids ascend. */
+static double log_rest(const sl_choices *c, size_t first, size_t end, size_t depth, const float *logits,
+                       int32_t n_vocab, double log_sum) {
     double rest = 0;
     size_t rank = first;
     for (int32_t id = 0; id < n_vocab; id++) {
@@ -154,7 +155,8 @@ static sllm_status score_node(sl_choices *c, const sl_session *session, size_t f
     int32_t n_vocab = session->model->config.n_vocab;
     double log_sum = sl_log_sum_exp(logits, (size_t)n_vocab);
     if (!isfinite(log_sum))
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "the logits are not finite: the model's weights or input are damaged");
+        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                       "the logits are not finite: the model's weights or input are damaged");
     size_t end = first + 1;
     while (end < c->n && shared_tokens(sorted(c, first), sorted(c, end)) >= depth) end++;
     size_t begin = first;

@@ -4,7 +4,8 @@
  * prompt): the probability that the model goes on from the prompt with just these, and then not with those of a longer
  * choice that begins with them,
  *
- *     p(choice) ~ prod_i p(t_i | prompt, t_1..t_{i-1}) * (1 - sum over the next tokens u of longer choices of p(u | ...))
+ *     p(choice) ~ prod_i p(t_i | prompt, t_1..t_{i-1}) * (1 - sum_u p(u | prompt, t_1..t_m)),
+ *     u: the next tokens of the longer choices,
  *
  * normalised over the choices. The last factor is 1 unless a choice is the beginning of another ("1" and "10"); it
  * counts every way to end there, not the end token alone, as a prompt without turns ends an answer by other means. Ways
@@ -36,8 +37,8 @@ sllm_status sl_choices_new(const sl_tokenizer *tokenizer, const int32_t *prompt,
 void sl_choices_free(sl_choices *choices);
 size_t sl_choices_longest(const sl_choices *choices); /* in tokens */
 
-/* Computes the probabilities. The session is synchronised with the prompt first (*n_reused as there) and holds the prompt
- * and some choice's beginning afterwards. SLLM_ERROR_ARGUMENT when the logits hold NaN. */
+/* Computes the probabilities. The session is synchronised with the prompt first (*n_reused as there) and holds the
+ * prompt and some choice's beginning afterwards. SLLM_ERROR_ARGUMENT when the logits hold NaN. */
 sllm_status sl_choices_score(sl_choices *choices, sl_session *session, const int32_t *prompt, size_t n_prompt,
                              sl_cancel cancel, size_t *n_reused, sllm_error *error);
 

@@ -1,4 +1,4 @@
-/* The constraint seam: what says which tokens may come next. `--choices` is its first user; grammars and schemas follow. */
+/* The constraint seam: what says which tokens may come next. Choices use it first; grammars and schemas follow. */
 #ifndef SL_INFER_CONSTRAINT_H
 #define SL_INFER_CONSTRAINT_H
 

@@ -89,11 +89,13 @@ sllm_status sl_encode_continuation(const sl_tokenizer *tokenizer, const int32_t 
     sl_ids plain = {0}, behind = {0};
     bool plain_reads = false, behind_reads = false;
     sllm_status status = sl_tokenizer_encode(tokenizer, NULL, text, length, 0, &plain, error);
-    if (!status) status = reads_as(tokenizer, before, n_before, plain.data, plain.length, text, length, &plain_reads, error);
+    if (!status)
+        status = reads_as(tokenizer, before, n_before, plain.data, plain.length, text, length, &plain_reads, error);
     if (!status && !plain_reads) {
         status = encode_behind_break(tokenizer, text, length, &behind, error);
         if (!status)
-            status = reads_as(tokenizer, before, n_before, behind.data, behind.length, text, length, &behind_reads, error);
+            status =
+                reads_as(tokenizer, before, n_before, behind.data, behind.length, text, length, &behind_reads, error);
     }
     const sl_ids *best = behind_reads ? &behind : &plain;
     if (!status) status = sl_ids_append(ids, best->data, best->length, error);

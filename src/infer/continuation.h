@@ -1,5 +1,5 @@
-/* Text that goes on after tokens. A tokenizer writes a text's beginning in its own way (a SentencePiece vocabulary puts a
- * blank in front and takes it away again), which would be wrong in the middle of one. */
+/* Text that goes on after tokens. A tokenizer writes a text's beginning in its own way (a SentencePiece vocabulary puts
+ * a blank in front and takes it away again), which would be wrong in the middle of one. */
 #ifndef SL_INFER_CONTINUATION_H
 #define SL_INFER_CONTINUATION_H
 

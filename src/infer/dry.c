@@ -56,7 +56,8 @@ void sl_dry_apply(const sllm_sampler_params *params, const sl_dry_breakers *brea
         uint32_t length = longest[history[i]];
         longest[history[i]] = 0;
         if (length == 0 || length < (uint32_t)params->dry_allowed_length) continue;
-        double penalty = (double)params->dry_multiplier * pow(params->dry_base, (double)length - params->dry_allowed_length);
+        double penalty =
+            (double)params->dry_multiplier * pow(params->dry_base, (double)length - params->dry_allowed_length);
         logits[history[i]] = (float)(logits[history[i]] - penalty);
     }
 }

@@ -43,7 +43,8 @@ sllm_status sl_generate_check(const sllm_generate_params *p, int32_t n_vocab, sl
     if (p->overflow < SLLM_OVERFLOW_ERROR || p->overflow > SLLM_OVERFLOW_SHIFT)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "overflow is %d: it must be one of sllm_overflow", (int)p->overflow);
     if (p->reasoning < SLLM_REASONING_SHOW || p->reasoning > SLLM_REASONING_HIDE)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "reasoning is %d: it must be one of sllm_reasoning", (int)p->reasoning);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "reasoning is %d: it must be one of sllm_reasoning",
+                       (int)p->reasoning);
     if (p->n_choices > 0 && p->n_stop > 0)
         return sl_fail(error, SLLM_ERROR_ARGUMENT,
                        "stop and choices are both given: an answer that is exactly one choice has no stop strings");
@@ -64,8 +65,8 @@ static sllm_status fit_prompt(run *r, const int32_t *ids, size_t n, sllm_error *
         if (room > capacity / 2) room = capacity / 2;
         if (r->params->overflow == SLLM_OVERFLOW_ERROR || capacity < 2)
             return sl_fail(error, SLLM_ERROR_CONTEXT,
-                           "the prompt has %zu tokens and the context %zu, which leaves no room for an answer: shorten it, make "
-                           "the context larger, or ask for an overflow policy",
+                           "the prompt has %zu tokens and the context %zu, which leaves no room for an answer: "
+                           "shorten it, make the context larger, or ask for an overflow policy",
                            n, capacity);
         drop = n - (capacity - room);
     }
@@ -77,7 +78,7 @@ static sllm_status fit_prompt(run *r, const int32_t *ids, size_t n, sllm_error *
     return status;
 }
 
-/* Makes room behind a full context: the older half of what may go is dropped, and the rest computed at its new place. */
+/* Makes room behind a full context: the older half of what may go is dropped, the rest computed at its new place. */
 static sllm_status shift(run *r, sllm_error *error) {
     size_t length = sl_session_length(r->session), keep = (size_t)r->params->n_keep;
     if (keep > length) keep = length;
@@ -101,13 +102,13 @@ static sllm_status prepare_choices(run *r, sllm_error *error) {
     const sllm_generate_params *p = r->params;
     if (!r->model->tokenizer)
         return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "choices need a tokenizer, which this model comes without");
-    sllm_status status = sl_choices_new(r->model->tokenizer, r->history.data, r->history.length, p->choices, p->n_choices,
-                                        &r->choices, error);
+    sllm_status status = sl_choices_new(r->model->tokenizer, r->history.data, r->history.length, p->choices,
+                                        p->n_choices, &r->choices, error);
     if (status) return status;
     size_t longest = sl_choices_longest(r->choices), capacity = sl_session_capacity(r->session);
     if (longest > (size_t)p->max_new_tokens)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "choices: the longest has %zu tokens but max_new_tokens is %d", longest,
-                       p->max_new_tokens);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "choices: the longest has %zu tokens but max_new_tokens is %d",
+                       longest, p->max_new_tokens);
     if (longest > capacity - r->history.length)
         return sl_fail(error, SLLM_ERROR_CONTEXT,
                        "choices: the longest has %zu tokens, and the prompt leaves %zu of the context of %zu", longest,
@@ -125,8 +126,8 @@ static sllm_status prepare(run *r, const int32_t *ids, size_t n, sllm_error *err
     const sl_tokenizer *tokenizer = r->model->tokenizer;
     sllm_status status = fit_prompt(r, ids, n, error);
     if (!status)
-        status = sl_sampler_new(tokenizer, r->model->config.n_vocab, r->params->n_choices > 0 ? &follow : &r->params->sampler,
-                                &r->sampler, error);
+        status = sl_sampler_new(tokenizer, r->model->config.n_vocab,
+                                r->params->n_choices > 0 ? &follow : &r->params->sampler, &r->sampler, error);
     if (!status) status = sl_answer_init(&r->answer, tokenizer, r->params, r->history.data, r->history.length, error);
     if (!status && r->params->n_choices > 0) status = prepare_choices(r, error);
     return status;
@@ -138,10 +139,12 @@ static sllm_status start(run *r, sllm_error *error) {
     sllm_status status = SLLM_OK;
     size_t reused;
     if (r->choices) {
-        status = sl_choices_score(r->choices, r->session, r->history.data, r->n_prompt, r->cancel, &out->reused_tokens, error);
+        status = sl_choices_score(r->choices, r->session, r->history.data, r->n_prompt, r->cancel, &out->reused_tokens,
+                                  error);
         if (status) return status;
         out->choice_probabilities = malloc(r->choices->n * sizeof(double));
-        if (!out->choice_probabilities) return sl_fail_memory(error, "giving the choices' probabilities", r->choices->n * 8);
+        if (!out->choice_probabilities)
+            return sl_fail_memory(error, "giving the choices' probabilities", r->choices->n * 8);
         memcpy(out->choice_probabilities, r->choices->probabilities, r->choices->n * sizeof(double));
         sl_rng rng;
         sl_rng_seed(&rng, r->params->sampler.seed);
@@ -182,8 +185,10 @@ static bool fill_mask(run *r) {
 static sllm_status grow(run *r, sllm_error *error) {
     sllm_generation *out = r->out;
     if (out->completion_tokens < r->room) return SLLM_OK;
-    size_t room = r->room < 32 ? 32 : r->room * 2, wide = r->params->n_logprobs > 0 ? (size_t)r->params->n_logprobs : 0, bytes;
-    if (!sl_mul_size(room, sizeof(sllm_alternative) * (wide + 1), &bytes)) return sl_fail_memory(error, "generating", SIZE_MAX);
+    size_t room = r->room < 32 ? 32 : r->room * 2, bytes;
+    size_t wide = r->params->n_logprobs > 0 ? (size_t)r->params->n_logprobs : 0;
+    if (!sl_mul_size(room, sizeof(sllm_alternative) * (wide + 1), &bytes))
+        return sl_fail_memory(error, "generating", SIZE_MAX);
     int32_t *ids = realloc(out->ids, room * sizeof *ids);
     if (!ids) return sl_fail_memory(error, "generating", room * sizeof *ids);
     out->ids = ids;
@@ -246,8 +251,8 @@ static sllm_status draw_all(run *r, sllm_error *error) {
     while (!full && out->completion_tokens < (size_t)r->params->max_new_tokens) {
         const float *logits = sl_session_logits(r->session);
         int32_t id;
-        status = sl_sampler_draw(r->sampler, logits, r->constraint ? r->mask : NULL, r->history.data, r->history.length, &id,
-                                 error);
+        status = sl_sampler_draw(r->sampler, logits, r->constraint ? r->mask : NULL, r->history.data, r->history.length,
+                                 &id, error);
         if (status) return status;
         r->last = sl_clock();
         if (out->completion_tokens == 0) r->first = r->last;

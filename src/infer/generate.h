@@ -16,7 +16,7 @@
 /* SLLM_ERROR_ARGUMENT naming the parameter and its range. */
 sllm_status sl_generate_check(const sllm_generate_params *params, int32_t n_vocab, sllm_error *error);
 
-/* ids [n], n >= 1; params checked here. On failure *out is zeroed and owns nothing; the session holds what was computed. */
+/* ids [n], n >= 1; params checked here. On failure *out owns nothing; the session holds what was computed. */
 sllm_status sl_generate(sl_session *session, const int32_t *ids, size_t n, const sllm_generate_params *params,
                         sllm_generation *out, sllm_error *error);
 void sl_generation_free(sllm_generation *generation);

@@ -38,13 +38,13 @@ bool sl_infill_can(const sl_tokenizer *tokenizer) {
     return find_tokens(tokenizer, &tokens);
 }
 
-sllm_status sl_infill_encode(const sl_tokenizer *tokenizer, const char *prefix, size_t prefix_length, const char *suffix,
-                             size_t suffix_length, sl_ids *ids, sllm_error *error) {
+sllm_status sl_infill_encode(const sl_tokenizer *tokenizer, const char *prefix, size_t prefix_length,
+                             const char *suffix, size_t suffix_length, sl_ids *ids, sllm_error *error) {
     infill_tokens tokens;
     if (!find_tokens(tokenizer, &tokens))
         return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
-                       "this model cannot fill in the middle: its vocabulary has no prefix, suffix and middle tokens (code "
-                       "models such as starcoder2, qwen2.5-coder or codellama have)");
+                       "this model cannot fill in the middle: its vocabulary has no prefix, suffix and middle tokens "
+                       "(code models such as starcoder2, qwen2.5-coder or codellama have)");
     int32_t bos = sl_tokenizer_special(tokenizer, SL_SPECIAL_BOS);
     sllm_status status = SLLM_OK;
     bool exact;
@@ -56,7 +56,8 @@ sllm_status sl_infill_encode(const sl_tokenizer *tokenizer, const char *prefix, 
      * line break, has no part in its tokens. */
     int32_t line_break = sl_tokenizer_find(tokenizer, "<0x0A>", 6);
     if (!status && suffix_length > 0)
-        status = sl_encode_continuation(tokenizer, &line_break, line_break >= 0, suffix, suffix_length, ids, &exact, error);
+        status =
+            sl_encode_continuation(tokenizer, &line_break, line_break >= 0, suffix, suffix_length, ids, &exact, error);
     if (!status) status = sl_ids_push(ids, tokens.middle, error);
     return status;
 }

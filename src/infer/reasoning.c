@@ -95,7 +95,8 @@ static bool look_for_close(sl_reasoning *r, sl_buffer *thought) {
 sllm_status sl_reasoning_push(sl_reasoning *r, const char *text, size_t length, sl_buffer *thought, sl_buffer *answer,
                               sllm_error *error) {
     if (length == 0) return SLLM_OK;
-    if (!sl_buffer_append(&r->held, text, length)) return sl_fail_memory(error, "splitting reasoning from the answer", length);
+    if (!sl_buffer_append(&r->held, text, length))
+        return sl_fail_memory(error, "splitting reasoning from the answer", length);
     if (r->state == SL_REASONING_START) look_for_open(r);
     if (r->state == SL_REASONING_INSIDE) look_for_close(r, thought);
     if (r->state == SL_REASONING_ANSWER) emit(r, r->held.length, answer);

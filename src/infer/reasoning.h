@@ -2,8 +2,8 @@
  * into reasoning and answer, also where a mark is spread over several tokens.
  *
  * A block is reasoning only where an answer begins (blanks may stand before it), or where the prompt has opened it; the
- * same marks later in an answer are text like any other. Line breaks right after a mark, which templates write and strip
- * with it, belong to neither part. */
+ * same marks later in an answer are text like any other. Line breaks right after a mark, which templates write and
+ * strip with it, belong to neither part. */
 #ifndef SL_INFER_REASONING_H
 #define SL_INFER_REASONING_H
 
@@ -28,8 +28,8 @@ typedef struct sl_reasoning {
     sl_buffer held;                  /* what may be part of a mark */
 } sl_reasoning;
 
-/* prompt_end [length]: the end of the prompt's text, special tokens written out. When a block is open in it (nothing but
- * blanks behind the opening mark) the answer begins inside. Zeroed or made, it may be freed. */
+/* prompt_end [length]: the end of the prompt's text, special tokens written out. When a block is open in it (nothing
+ * but blanks behind the opening mark) the answer begins inside. Zeroed or made, it may be freed. */
 void sl_reasoning_init(sl_reasoning *reasoning, const char *prompt_end, size_t length);
 void sl_reasoning_free(sl_reasoning *reasoning);
 

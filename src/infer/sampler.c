@@ -32,16 +32,16 @@ static sllm_status check_bias(const sllm_sampler_params *params, int32_t n_vocab
     if (params->n_bias > 0 && !params->bias)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "logit_bias: n_bias is %zu but bias is NULL", params->n_bias);
     if (params->n_bias > (size_t)n_vocab)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "logit_bias: %zu entries for a vocabulary of %d tokens", params->n_bias,
-                       n_vocab);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "logit_bias: %zu entries for a vocabulary of %d tokens",
+                       params->n_bias, n_vocab);
     for (size_t i = 0; i < params->n_bias; i++) {
         const sllm_logit_bias *entry = &params->bias[i];
         if (entry->id < 0 || entry->id >= n_vocab)
-            return sl_fail(error, SLLM_ERROR_ARGUMENT, "logit_bias: token %d is outside the vocabulary [0, %d)", entry->id,
-                           n_vocab);
+            return sl_fail(error, SLLM_ERROR_ARGUMENT, "logit_bias: token %d is outside the vocabulary [0, %d)",
+                           entry->id, n_vocab);
         if (isnan(entry->bias) || entry->bias == INFINITY)
             return sl_fail(error, SLLM_ERROR_ARGUMENT,
-                           "logit_bias: the bias of token %d is %g: it must be a number, or -infinity to forbid the token",
+                           "logit_bias: the bias of token %d is %g: a number is needed, or -infinity to forbid it",
                            entry->id, (double)entry->bias);
     }
     return SLLM_OK;
@@ -123,8 +123,8 @@ static sllm_status take_logits(sl_sampler *s, const float *logits, const uint64_
     if (bad) {
         size_t i = 0;
         while (logits[i] < INFINITY) i++;
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "the logit of token %zu is %g: the model's weights or input are damaged",
-                       i, (double)logits[i]);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                       "the logit of token %zu is %g: the model's weights or input are damaged", i, (double)logits[i]);
     }
     if (!allowed) {
         memcpy(s->logits, logits, n * sizeof *logits);
@@ -163,8 +163,9 @@ static bool filters(const sl_sampler *s) {
     return (p->top_k > 0 && p->top_k < s->n_vocab) || p->typical_p < 1 || p->top_p < 1 || p->min_p > 0;
 }
 
-/* A logit below which no candidate survives top_k, top_p and min_p, so that it need not be collected. top_k and typical_p
- * change the distribution that the later filters see: then only what the first of them asks for may be left out. */
+/* A logit below which no candidate survives top_k, top_p and min_p, so that it need not be collected. top_k and
+ * typical_p change the distribution that the later filters see: then only what the first of them asks for may be left
+ * out. */
 static float first_threshold(const sl_sampler *s, size_t top_k, float max, double total) {
     const sllm_sampler_params *p = &s->params;
     size_t n = (size_t)s->n_vocab;

@@ -1,14 +1,14 @@
-/* Choosing few out of very many: the sampler's filters without sorting a whole vocabulary. A histogram over the distance
- * from the largest logit says where the k-th token, or the p-th part of the probability, can lie at the lowest; what lies
- * below is left out, and only the rest is sorted and cut exactly. */
+/* Choosing few out of very many: the sampler's filters without sorting a whole vocabulary. A histogram over the
+ * distance from the largest logit says where the k-th token, or the p-th part of the probability, can lie at the
+ * lowest; what lies below is left out, and only the rest is sorted and cut exactly. */
 #include "infer/sampler.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* exp(x) for x <= 0 in float: 2^k * 2^f with f in [-1/2, 1/2] by its Taylor series to the sixth power, whose remainder is
- * below 1.2e-7. Written without branches so that the compiler can do several at once. */
+/* exp(x) for x <= 0 in float: 2^k * 2^f with f in [-1/2, 1/2] by its Taylor series to the sixth power, whose remainder
+ * is below 1.2e-7. Written without branches so that the compiler can do several at once. */
 static inline float exp_negative(float x) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low bits */
     float clamped = x > -87.0f ? x : -87.0f;
@@ -55,9 +55,10 @@ static double histogram_edge(const histogram *h, size_t count, double mass) {
     for (int bucket = 0; bucket < N_BUCKETS - 1; bucket++) {
         counted += h->counts[bucket];
         gathered += h->masses[bucket];
-        /* The weights are good to 3e-7, and a distance is rounded: a margin of mass and of one bucket keeps what lies at
-         * the edge inside. */
-        if (count > 0 ? counted >= count : gathered >= mass * (1 + 1e-5)) return (double)(bucket + 2) / BUCKETS_PER_UNIT;
+        /* The weights are good to 3e-7, and a distance is rounded: a margin of mass and of one bucket keeps what lies
+         * at the edge inside. */
+        if (count > 0 ? counted >= count : gathered >= mass * (1 + 1e-5))
+            return (double)(bucket + 2) / BUCKETS_PER_UNIT;
     }
     return INFINITY;
 }

@@ -9,8 +9,8 @@ sllm_status sl_session_new(const sl_model *model, int n_ctx, sl_session **sessio
     *session = NULL;
     int trained = model->config.n_ctx_train;
     if (!model->weights)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: loaded without weights (vocab_only), so it cannot run a session",
-                       model->path);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                       "%s: loaded without weights (vocab_only), so it cannot run a session", model->path);
     if (n_ctx < 0 || n_ctx > trained)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "n_ctx is %d: %s was trained for contexts of 1 to %d tokens (0: %d)",
                        n_ctx, model->path, trained, trained < 4096 ? trained : 4096);
@@ -48,8 +48,8 @@ static sllm_status check_ids(const sl_session *s, size_t length, const int32_t *
     size_t capacity = sl_session_capacity(s);
     if (n > capacity - length)
         return sl_fail(error, SLLM_ERROR_CONTEXT,
-                       "%zu tokens after %zu do not fit the context of %zu: shorten the text or make the context larger", n,
-                       length, capacity);
+                       "%zu tokens after %zu do not fit the context of %zu: shorten the text or enlarge the context",
+                       n, length, capacity);
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= s->model->config.n_vocab)
             return sl_fail(error, SLLM_ERROR_ARGUMENT, "token %zu is %d: the vocabulary is [0, %d)", i, ids[i],

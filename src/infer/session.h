@@ -28,8 +28,8 @@ sllm_status sl_session_new(const sl_model *model, int n_ctx, sl_session **sessio
 void sl_session_free(sl_session *session);
 
 /* See the functions of the same name in include/sllm.h. Ids outside the vocabulary are SLLM_ERROR_ARGUMENT and too many
- * SLLM_ERROR_CONTEXT before anything changes. After SLLM_ERROR_CANCELLED, or another failure of the forward, the session
- * holds what was computed, without logits. */
+ * SLLM_ERROR_CONTEXT before anything changes. After SLLM_ERROR_CANCELLED, or another failure of the forward, the
+ * session holds what was computed, without logits. */
 sllm_status sl_session_sync(sl_session *session, const int32_t *ids, size_t n, sl_cancel cancel, size_t *n_reused,
                             sllm_error *error);
 sllm_status sl_session_append(sl_session *session, const int32_t *ids, size_t n, sl_cancel cancel, sllm_error *error);

@@ -22,7 +22,8 @@ sllm_status sl_stop_init(sl_stop *stop, const char *const *strings, size_t n, sl
     if (n == 0) return SLLM_OK;
     if (!strings) return sl_fail(error, SLLM_ERROR_ARGUMENT, "stop: n_stop is %zu but stop is NULL", n);
     if (n > SL_STOP_MAX)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "stop: %zu strings are given, at most %d are allowed", n, SL_STOP_MAX);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "stop: %zu strings are given, at most %d are allowed", n,
+                       SL_STOP_MAX);
     stop->strings = calloc(n, sizeof *stop->strings);
     if (!stop->strings) return sl_fail_memory(error, "preparing stop strings", n * sizeof *stop->strings);
     sllm_status status = SLLM_OK;
@@ -74,7 +75,8 @@ sllm_status sl_stop_push(sl_stop *stop, const char *text, size_t length, sl_buff
         for (size_t j = 0; j < stop->n; j++) {
             sl_stop_string *s = &stop->strings[j];
             s->matched = advance(s, s->matched, text[i]);
-            if (s->matched == s->length && (*found < 0 || s->length > stop->strings[*found].length)) *found = (ptrdiff_t)j;
+            if (s->matched == s->length && (*found < 0 || s->length > stop->strings[*found].length))
+                *found = (ptrdiff_t)j;
             if (s->matched > keep) keep = s->matched;
         }
     }

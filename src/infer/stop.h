@@ -1,6 +1,6 @@
 /* Stop strings over streamed text. Text that could be the beginning of a stop string is held back until it is known not
- * to be, so that no part of one is ever handed out. Matching: Knuth, Morris and Pratt (1977), one automaton a string, so
- * a byte costs the same however long the strings are. */
+ * to be, so that no part of one is ever handed out. Matching: Knuth, Morris and Pratt (1977), one automaton a string,
+ * so a byte costs the same however long the strings are. */
 #ifndef SL_INFER_STOP_H
 #define SL_INFER_STOP_H
 
@@ -28,9 +28,9 @@ typedef struct sl_stop {
 sllm_status sl_stop_init(sl_stop *stop, const char *const *strings, size_t n, sllm_error *error);
 void sl_stop_free(sl_stop *stop);
 
-/* Takes text [length] (whole characters) and appends to *out what is certain. *found: the index of the stop string whose
- * last byte came first (of several ending there the longest), or -1; then nothing from its first byte on is handed out,
- * and the stream is over. */
+/* Takes text [length] (whole characters) and appends to *out what is certain. *found: the index of the stop string
+ * whose last byte came first (of several ending there the longest), or -1; then nothing from its first byte on is
+ * handed out, and the stream is over. */
 sllm_status sl_stop_push(sl_stop *stop, const char *text, size_t length, sl_buffer *out, ptrdiff_t *found,
                          sllm_error *error);
 /* The end of the stream: appends what was held back. */

@@ -104,12 +104,11 @@ static bool run_token_step(sl_decoder *decoder, const sl_decode_step *step, bool
         if (!strip_token(other, piece->data, piece->length, step)) return false;
         break;
     case SL_DECODE_METASPACE: {
-        sl_decode_step blank = {.pattern = step->pattern, .pattern_length = step->pattern_length, .content = " ", .content_length = 1};
+        /* In the first token the marks go, all of them; elsewhere each is a blank. */
+        sl_decode_step blank = {.pattern = step->pattern, .pattern_length = step->pattern_length, .content = " ",
+                                .content_length = first && step->prepend ? 0 : 1};
         other->length = 0;
-        size_t skip = 0;
-        if (first && step->prepend && piece->length >= step->pattern_length &&
-            !memcmp(piece->data, step->pattern, step->pattern_length)) skip = step->pattern_length;
-        if (!replace_all(other, piece->data + skip, piece->length - skip, &blank)) return false;
+        if (!replace_all(other, piece->data, piece->length, &blank)) return false;
         break;
     }
     default: return true;

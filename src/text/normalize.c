@@ -123,7 +123,7 @@ static bool drop_marks(const char *text, size_t length, sl_buffer *out, bool non
     for (size_t at = 0; at < length;) {
         size_t here = at;
         uint32_t c = sl_utf8_next(text, &at);
-        bool drop = c >= 0x300 && (nonspacing_only ? sl_unicode_is_nonspacing(c) && !sl_unicode_is_recent(c) : sl_unicode_is_mark(c));
+        bool drop = c >= 0x300 && (nonspacing_only ? sl_unicode_is_nonspacing(c) : sl_unicode_is_mark(c)) && !sl_unicode_is_recent(c);
         if (!drop) sl_buffer_append(out, text + here, at - here);
     }
     return !out->failed;

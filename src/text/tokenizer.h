@@ -40,6 +40,7 @@ sllm_status sl_tokenizer_decode(const sl_tokenizer *tokenizer, const int32_t *id
 typedef struct sl_decoder sl_decoder;
 sllm_status sl_decoder_new(const sl_tokenizer *tokenizer, bool skip_special, sl_decoder **decoder, sllm_error *error);
 sllm_status sl_decoder_push(sl_decoder *decoder, int32_t id, sl_buffer *out, sllm_error *error);
+/* Appends what was held back. More may be pushed afterwards: it decodes as going on from there, not as a new text. */
 sllm_status sl_decoder_finish(sl_decoder *decoder, sl_buffer *out, sllm_error *error);
 void sl_decoder_reset(sl_decoder *decoder);
 void sl_decoder_free(sl_decoder *decoder);

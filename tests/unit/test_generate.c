@@ -133,7 +133,8 @@ static void reuse_changes_nothing(void **state) {
     (void)state;
     sllm_generate_params params = greedy(30);
     sllm_session *session = tiny_session(model, 256);
-    sllm_tokens tokens = tokens_of(prompt), longer = tokens_of("The quick brown fox jumps over the lazy dog. 1, 2, 3: 4");
+    sllm_tokens tokens = tokens_of(prompt);
+    sllm_tokens longer = tokens_of("The quick brown fox jumps over the lazy dog. 1, 2, 3: 4");
     for (int sampled = 0; sampled < 2; sampled++) {
         params.sampler.temperature = sampled ? 0.9f : 0;
         params.sampler.seed = 7;
@@ -243,8 +244,8 @@ static void events_are_the_text(void **state) {
     sllm_generation_free(&out);
 }
 
-/* A random model does not think, so its tokens are given by hand: each that carries reasoning alone has one event when it
- * is shown and none when it is hidden; every other has one. */
+/* A random model does not think, so its tokens are given by hand: each that carries reasoning alone has one event when
+ * it is shown and none when it is hidden; every other has one. */
 static void reasoning_in_events(void **state) {
     (void)state;
     static const char *const starts[] = {"<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"};
@@ -257,7 +258,8 @@ static void reasoning_in_events(void **state) {
             params.reasoning = hide ? SLLM_REASONING_HIDE : SLLM_REASONING_SHOW;
             sllm_tokens start = tokens_of(starts[i]), answer = tokens_of(answers[i]);
             sl_answer a;
-            assert_int_equal(sl_answer_init(&a, sl_model_of(model)->tokenizer, &params, start.ids, start.n, NULL), SLLM_OK);
+            assert_int_equal(sl_answer_init(&a, sl_model_of(model)->tokenizer, &params, start.ids, start.n, NULL),
+                             SLLM_OK);
             for (size_t k = 0; k < answer.n; k++)
                 assert_int_equal(sl_answer_push(&a, &(sllm_event){.id = answer.ids[k]}, NULL), SLLM_OK);
             assert_int_equal(sl_answer_finish(&a, NULL), SLLM_OK);
@@ -566,7 +568,13 @@ static void sampled_choices_follow_the_temperature(void **state) {
 static void bad_choices_are_refused(void **state) {
     (void)state;
     static const char *const twice[] = {"a", "b", "a"}, *const empty[] = {"a", ""};
-    static const struct { const char *const *texts; size_t n; int most; sllm_status status; const char *says; } cases[] = {
+    static const struct {
+        const char *const *texts;
+        size_t n;
+        int most;
+        sllm_status status;
+        const char *says;
+    } cases[] = {
         {twice, 3, 10, SLLM_ERROR_ARGUMENT, "the same"},
         {empty, 2, 10, SLLM_ERROR_ARGUMENT, "choice 2"},
         {NULL, 2, 10, SLLM_ERROR_ARGUMENT, "choices"},
@@ -587,8 +595,8 @@ static void bad_choices_are_refused(void **state) {
 
 /* ---------------------------------------------------------------- SentencePiece */
 
-/* A SentencePiece vocabulary begins a text with a blank that it then takes away: in the middle of one that must not happen,
- * neither to choices nor to the answer. Needs the shared golden data. */
+/* A SentencePiece vocabulary begins a text with a blank that it then takes away: in the middle of one that must not
+ * happen, neither to choices nor to the answer. Needs the shared golden data. */
 static void text_goes_on_in_the_middle(void **state) {
     (void)state;
     static const char *const path = SLLM_SOURCE_DIR "/../shared/golden/quant/gguf/phi3-mini/phi3-mini-Q8_0.gguf";

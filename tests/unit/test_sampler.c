@@ -1,5 +1,5 @@
-/* The sampler against an independent reference: every step of the chain written again the slow way, in double, with full
- * sorts, from the definitions in include/sllm.h and the papers named there. */
+/* The sampler against an independent reference: every step of the chain written again the slow way, in double, with
+ * full sorts, from the definitions in include/sllm.h and the papers named there. */
 #include "infer/logprobs.h"
 #include "infer/sampler.h"
 
@@ -79,9 +79,9 @@ static bool breaker(const sl_dry_breakers *b, int32_t id) {
     return false;
 }
 
-/* For each token: the longest ending of the history that occurs earlier with this token behind it, no breaker inside. */
-static void reference_dry(const sllm_sampler_params *p, const sl_dry_breakers *b, const int32_t *history, size_t n_history,
-                          double *logits, int n) {
+/* For each token: the longest ending of the history that occurs earlier with this token behind it, no breaker in. */
+static void reference_dry(const sllm_sampler_params *p, const sl_dry_breakers *b, const int32_t *history,
+                          size_t n_history, double *logits, int n) {
     if (p->dry_last_n >= 0 && n_history > (size_t)p->dry_last_n) {
         history += n_history - (size_t)p->dry_last_n;
         n_history = (size_t)p->dry_last_n;
@@ -221,10 +221,13 @@ static void weights_are_exponentials(void **state) {
 static void penalties_equal_the_reference(void **state) {
     (void)state;
     enum { N = 24, HISTORY = 150 };
-    static const struct { float repeat, presence, frequency, dry, base; int last_n, allowed, dry_last_n; } settings[] = {
-        {1.3f, 0, 0, 0, 1.75f, 64, 2, -1},  {1, 0.5f, 0, 0, 1.75f, -1, 2, -1},  {1, 0, 0.25f, 0, 1.75f, 10, 2, -1},
+    static const struct {
+        float repeat, presence, frequency, dry, base;
+        int last_n, allowed, dry_last_n;
+    } settings[] = {
+        {1.3f, 0, 0, 0, 1.75f, 64, 2, -1},     {1, 0.5f, 0, 0, 1.75f, -1, 2, -1}, {1, 0, 0.25f, 0, 1.75f, 10, 2, -1},
         {0.8f, -1, 0.1f, 0, 1.75f, 20, 2, -1}, {1, 0, 0, 0.8f, 1.75f, 64, 2, -1}, {1, 0, 0, 0.5f, 1.1f, 64, 0, 40},
-        {1.1f, 0.2f, 0.1f, 1, 2, -1, 1, -1}, {1.5f, 1, 1, 1, 1.75f, 0, 3, 0},   {1, 0, 0, 3, 1, 64, 5, 149},
+        {1.1f, 0.2f, 0.1f, 1, 2, -1, 1, -1},   {1.5f, 1, 1, 1, 1.75f, 0, 3, 0},   {1, 0, 0, 3, 1, 64, 5, 149},
     };
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         for (uint64_t seed = 0; seed < 60; seed++) {

@@ -1,4 +1,4 @@
-/* Sessions: whatever is reused, appended or cut, the logits are those of the same tokens computed afresh, bit for bit. */
+/* Sessions: whatever is reused, appended or cut, the logits are bit for bit those of a fresh computation. */
 #include "infer/session.h"
 #include "unit/tiny_model.h"
 

@@ -1,5 +1,5 @@
-/* Stop strings and reasoning marks over streamed text: however the text is cut into pieces, what comes out is the same, and
- * never holds a part of a stop string. */
+/* Stop strings and reasoning marks over streamed text: however the text is cut into pieces, what comes out is the same,
+ * and never holds a part of a stop string. */
 #include "base/rng.h"
 #include "infer/reasoning.h"
 #include "infer/stop.h"
@@ -32,7 +32,8 @@ static size_t expected_stop(const char *text, const char *const *stops, size_t n
 static size_t must_hold(const char *text, size_t length, const char *const *stops, size_t n) {
     for (size_t from = 0; from < length; from++)
         for (size_t i = 0; i < n; i++)
-            if (length - from < strlen(stops[i]) && memcmp(text + from, stops[i], length - from) == 0) return length - from;
+            if (length - from < strlen(stops[i]) && memcmp(text + from, stops[i], length - from) == 0)
+                return length - from;
     return 0;
 }
 
