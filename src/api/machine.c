@@ -52,19 +52,35 @@ static bool read_number(const char *path, uint64_t *value) {
     return found;
 }
 
-/* A container may have less than the machine: cgroup version 2, then version 1 (memory.max, memory.limit_in_bytes). */
+/* Page cache that the kernel gives back when asked counts as used by a container; this is how much of it there is. */
+static uint64_t reclaimable(const char *stat_path, const char *name) {
+    char line[256];
+    uint64_t value = 0;
+    size_t length = strlen(name);
+    FILE *file = fopen(stat_path, "r");
+    while (file && fgets(line, sizeof line, file))
+        if (!strncmp(line, name, length) && sscanf(line + length, " %" SCNu64, &value) == 1) break;
+    if (file) fclose(file);
+    return value;
+}
+
+/* A container may have less than the machine: cgroup version 2, then version 1. */
 static void limit_by_cgroup(sllm_machine *machine) {
-    uint64_t limit, used = 0;
-    if (read_number("/sys/fs/cgroup/memory.max", &limit)) {
-        if (!read_number("/sys/fs/cgroup/memory.current", &used)) used = 0;
-    } else if (read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit)) {
-        if (!read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes", &used)) used = 0;
-    } else {
+    static const struct { const char *limit, *used, *stat, *cache; } versions[] = {
+        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"},
+        {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+         "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file"},
+    };
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
+        uint64_t limit, used;
+        if (!read_number(versions[i].limit, &limit) || !read_number(versions[i].used, &used)) continue;
+        uint64_t cache = reclaimable(versions[i].stat, versions[i].cache);
+        used = cache < used ? used - cache : 0;
+        uint64_t left = used < limit ? limit - used : 0;
+        if (limit < machine->memory_total) machine->memory_total = limit;
+        if (left < machine->memory_free) machine->memory_free = left;
         return;
     }
-    uint64_t left = used < limit ? limit - used : 0;
-    if (limit < machine->memory_total) machine->memory_total = limit;
-    if (left < machine->memory_free) machine->memory_free = left;
 }
 
 static void read_cpu_name(char *name, size_t size) {

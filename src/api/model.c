@@ -64,6 +64,8 @@ void sllm_model_get_info(const sllm_model *model, sllm_model_info *info) {
     else if (m->checkpoint && m->checkpoint->weights) info->file_bytes = sl_safetensors_file_bytes(m->checkpoint->weights);
     info->n_vocab = c->n_vocab ? c->n_vocab : m->tokenizer ? sl_tokenizer_size(m->tokenizer) : 0;
     count_types(m, elements, &info->tensor_bytes, &n_tensors);
+    for (int type = 0; type < SL_TYPE_COUNT && !c->n_params; type++) /* vocab_only: nothing has been bound */
+        info->n_params += (int64_t)elements[type];
     for (int type = 0; type < SL_TYPE_COUNT; type++)
         if (elements[type] > most) {
             most = elements[type];

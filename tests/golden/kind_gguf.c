@@ -64,7 +64,9 @@ static void one_file(golden *g, const char *folder, const char *type, const sl_j
         compare(&e, expected, "input_ids", target, &fast, &error);
         engine_close(&e);
     }
-    bool good = exact.worst <= TOLERANCE && (!has_short || brief.worst <= TOLERANCE) && fast.rms <= llama;
+    /* f32 weights leave nothing to round: both engines then show the noise of f32 sums, and the exact limit holds */
+    bool fast_good = fast.rms <= llama || fast.worst <= TOLERANCE;
+    bool good = exact.worst <= TOLERANCE && (!has_short || brief.worst <= TOLERANCE) && fast_good;
     char of_short[48] = "";
     if (has_short) snprintf(of_short, sizeof of_short, ", short %.1e", brief.worst);
     (good ? golden_pass : golden_fail)(g, name, "exact %.1e%s, fast rms %.3e (llama.cpp %.3e, ratio %.3f) %s", exact.worst,
