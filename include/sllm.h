@@ -270,7 +270,8 @@ SLLM_API const char *sllm_finish_name(sllm_finish finish); /* "stop", "length", 
 typedef enum sllm_overflow {
     SLLM_OVERFLOW_ERROR, /* a prompt that leaves no room for one token is SLLM_ERROR_CONTEXT; a full context ends the
                             answer with SLLM_FINISH_LENGTH */
-    SLLM_OVERFLOW_TRUNCATE_START, /* drop the oldest prompt tokens (not the first n_keep) so that the prompt fits */
+    SLLM_OVERFLOW_TRUNCATE_START, /* drop the oldest prompt tokens (not the first n_keep) so that the prompt fits, with
+                                     room for max_new_tokens but for no more than half of the context */
     SLLM_OVERFLOW_SHIFT  /* as above, and when the context fills while generating, drop the older half and go on */
 } sllm_overflow;
 
@@ -286,7 +287,8 @@ typedef struct sllm_event {
     const char *text;   /* whole characters, never part of a stop string; may be empty; valid during the callback */
     size_t length;
     bool reasoning;     /* the text lies between the model's reasoning marks */
-    int32_t id;         /* the token that caused the event, -1 for the final flush */
+    int32_t id;         /* the token that caused the event; -1 for the final flush, and for the second event of a token
+                           that ends the reasoning and begins the answer */
     float logprob;      /* of id; 0 unless params.n_logprobs >= 0 */
     const sllm_alternative *alternatives; /* [n_alternatives] most likely first */
     size_t n_alternatives;
@@ -297,13 +299,15 @@ typedef struct sllm_generate_params {
     int max_new_tokens;          /* >= 0. Default 200 */
     const char *const *stop;     /* [n_stop] strings that end the answer and are not part of it */
     size_t n_stop;
-    const char *const *choices;  /* [n_choices] the answer is exactly one of these; probabilities come with the result */
+    const char *const *choices;  /* [n_choices] the answer is exactly one of these; probabilities come with the result.
+                                    A choice's probability is that of its tokens, and of no longer choice going on from
+                                    them, over the sum of all choices. Of the sampler only temperature and seed apply */
     size_t n_choices;
     int n_logprobs;              /* -1: none (default); 0: the token's own; k: the k most likely beside it. <= 100 */
     bool ignore_end;             /* go on past end tokens */
     sllm_reasoning reasoning;    /* HIDE: reasoning is generated, counted, and kept out of `text` and events */
     sllm_overflow overflow;
-    int n_keep;                  /* for TRUNCATE_START and SHIFT: leading tokens to keep */
+    int n_keep;                  /* for TRUNCATE_START and SHIFT: leading tokens to keep, at most half of the context */
     bool (*on_event)(void *user, const sllm_event *event); /* may be NULL; false ends with SLLM_FINISH_CANCELLED */
     bool (*is_cancelled)(void *user); /* may be NULL; asked between forward passes, prompt chunks included */
     void *user;
@@ -327,7 +331,9 @@ typedef struct sllm_generation {
     double prompt_tokens_per_second, tokens_per_second; /* tokens_per_second: of the tokens after the first */
 } sllm_generation;
 
-/* Generates after the prompt ids [n]. The session reuses what it holds. A cancelled generation returns SLLM_OK with
+/* Generates after the prompt ids [n], n >= 1. The session reuses what it holds, and afterwards holds the prompt and the
+ * answer but for a last token after which nothing was computed, so that a next turn that begins with them is quick.
+ * Prompt and answer together never pass n_ctx unless the policy is SHIFT. A cancelled generation returns SLLM_OK with
  * finish SLLM_FINISH_CANCELLED and what was made so far. The caller frees *out with sllm_generation_free. */
 SLLM_API sllm_status sllm_generate(sllm_session *session, const int32_t *ids, size_t n,
                                    const sllm_generate_params *params, sllm_generation *out, sllm_error *error);

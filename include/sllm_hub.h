@@ -21,7 +21,7 @@ typedef struct sllm_hub_params {
     const char *token_path;     /* file holding an access token; NULL: none. Its content is sent to `endpoint` only */
     const char *python;         /* interpreter for `-m pip`; NULL: "python3" */
     int stall_seconds;          /* a transfer slower than 1 byte/s for so long is retried; 0: 30 */
-    int retries;                /* attempts after the first, each resuming; -1: none, 0: 5 */
+    int retries;                /* attempts after one that brought nothing, each resuming; -1: none, 0: 5 */
     /* Called at most ten times a second and once at the end. total 0: unknown. false cancels. */
     bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);
     void *user;
@@ -35,11 +35,15 @@ SLLM_API void sllm_hub_close(sllm_hub *hub);
 SLLM_API sllm_status sllm_hub_catalogue(sllm_hub *hub, const char *name, char **json, sllm_error *error);
 
 /* Turns MODEL (catalogue name, GGUF file, checkpoint folder, hf: name) into a path that sllm_model_load takes, without
- * the network. SLLM_ERROR_NOT_FOUND says how to get it ("sllm pull NAME") or lists near names. Caller frees *path. */
+ * the network. A name of the catalogue wins over a file or folder of that name; ./NAME is always a path. A file's own
+ * name finds it in the cache too. SLLM_ERROR_NOT_FOUND says how to get it ("sllm pull NAME") or lists near names.
+ * Caller frees *path. */
 SLLM_API sllm_status sllm_hub_resolve(sllm_hub *hub, const char *model, char **path, sllm_error *error);
 
-/* Downloads MODEL (catalogue name, hf:owner/repo[/file.gguf]) into the cache unless it is there, verifies it, and
- * gives its path as _resolve does. Interrupted transfers resume; nothing half-written has the final name. */
+/* Downloads MODEL (catalogue name, hf:owner/repo[/file.gguf][@revision]) into the cache unless it is there, verifies
+ * it, and gives its path as _resolve does. Of a repository: its safetensors checkpoint when it has one, otherwise its
+ * one GGUF file; SLLM_ERROR_ARGUMENT lists the files when there are several. Interrupted transfers resume; nothing
+ * half-written has the final name. A second process that pulls the same model waits for the first. */
 SLLM_API sllm_status sllm_hub_pull(sllm_hub *hub, const char *model, char **path, sllm_error *error);
 
 /* What the cache holds, as a JSON array: name, path, bytes, files, source, verified (last time, or null), partial.

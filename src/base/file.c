@@ -125,16 +125,24 @@ static sllm_status write_all(int fd, const char *data, size_t size, const char *
     return fsync(fd) < 0 ? sl_fail_errno(error, "write", path) : SLLM_OK;
 }
 
+/* A new file beside path with the mode a user expects; its name goes to `temporary`. -1 with errno set on failure. */
+static int open_beside(const char *path, char *temporary, size_t size) {
+    for (int i = 0; i < 100; i++) {
+        if (snprintf(temporary, size, "%s.%ld-%d.tmp", path, (long)getpid(), i) >= (int)size) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
+    return -1;
+}
+
 sllm_status sl_file_write(const char *path, const void *data, size_t size, sllm_error *error) {
     char temporary[4096];
-    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%.200s...: the path is too long", path);
-    int fd = mkostemp(temporary, O_CLOEXEC);
+    int fd = open_beside(path, temporary, sizeof temporary);
     if (fd < 0) return sl_fail_errno(error, "write", path);
     sllm_status status = write_all(fd, data, size, path, error);
-    mode_t mask = umask(0); /* mkostemp makes 0600; a user expects what open would have given */
-    umask(mask);
-    if (!status && fchmod(fd, 0666 & ~mask) < 0) status = sl_fail_errno(error, "write", path);
     if (close(fd) < 0 && !status) status = sl_fail_errno(error, "write", path);
     if (!status && rename(temporary, path) < 0) status = sl_fail_errno(error, "write", path);
     if (status) unlink(temporary);

@@ -3,7 +3,6 @@
 #include "base/file.h"
 #include "base/utf8.h"
 
-#include <errno.h>
 #include <histedit.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@ struct cli_line_source {
     bool cancelled;       /* Ctrl-C ended the line being read */
     bool was_cancelled;   /* and the one before was cancelled while empty */
     sl_buffer line;
+    cli_reader reader; /* plain lines */
 };
 
 /* ---------------------------------------------------------------- line editing */
@@ -39,9 +39,8 @@ static int read_character(EditLine *editor, wchar_t *character) {
     uint32_t code_point = 0;
     el_get(editor, EL_CLIENTDATA, &source);
     for (size_t n = 0; n < sizeof bytes;) {
-        ssize_t got = read(STDIN_FILENO, bytes + n, 1);
-        if (got < 0 && errno == EINTR && !cli_interrupted()) continue;
-        if (got < 0 && errno == EINTR) {
+        ssize_t got = cli_read(STDIN_FILENO, bytes + n, 1);
+        if (got < 0 && cli_interrupted()) {
             source->cancelled = true;
             cli_interrupt_clear();
             *character = L'\n';
@@ -100,7 +99,7 @@ static bool open_editor(cli_line_source *source) {
 cli_line_source *cli_line_open(cli_app *app) {
     cli_line_source *source = calloc(1, sizeof *source);
     bool ok = source != NULL;
-    if (source) source->app = app;
+    if (source) source->app = app, source->reader.fd = STDIN_FILENO;
     if (source && app->stdin_is_terminal && app->stdout_is_terminal) ok = open_editor(source);
     if (ok) return source;
     cli_failure(app, "out of memory while preparing the terminal");
@@ -143,7 +142,7 @@ static cli_line read_edited(cli_line_source *source) {
 }
 
 static cli_line read_plain(cli_line_source *source) {
-    int more = cli_read_line(source->app, stdin, "standard input", &source->line);
+    int more = cli_read_line(source->app, &source->reader, "standard input", &source->line);
     if (more > 0) return CLI_LINE_TEXT;
     return more < 0 ? CLI_LINE_FAILED : CLI_LINE_END;
 }

@@ -18,6 +18,7 @@
 #include "sllm_hub.h"
 
 #include <stdio.h>
+#include <sys/types.h>
 
 enum { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 
@@ -68,7 +69,7 @@ typedef struct cli_app cli_app;
 
 typedef struct cli_command {
     const char *name;
-    const char *arguments; /* usage after the options: "MODEL [PROMPT]" */
+    const char *arguments; /* usage after the options: "MODEL [PROMPT]"; NULL: none */
     const char *summary;   /* one line for the list of commands */
     const char *details;   /* paragraphs for `sllm help NAME`, separated by blank lines; may be NULL */
     const cli_group *groups; /* NULL: no options but --help */
@@ -108,6 +109,8 @@ bool cli_values_copy(const cli_command *command, const void *values, void *to);
 void cli_values_free(const cli_command *command, void *values);
 /* The range an option takes in words, "" when there is none: "from 0 to 1", "above 0". */
 void cli_option_range(const cli_option *option, char *out, size_t size);
+/* The command's usage: "sllm run [options] MODEL [PROMPT]". */
+void cli_command_usage(const cli_command *command, char *out, size_t size);
 /* The nearest of names [n] to `name` (Damerau-Levenshtein), or NULL when none is near enough to be meant. */
 const char *cli_nearest(const char *name, const char *const *names, size_t n);
 
@@ -178,9 +181,19 @@ bool cli_is_float_type(const char *type);
 
 /* Reads a whole file ("-": standard input) of at most 256 MiB into *buffer. CLI_OK or CLI_FAILURE with its line. */
 int cli_read_file(cli_app *app, const char *path, sl_buffer *buffer);
-/* The next line of `in` without its newline into *line (emptied first). 1: a line, 0: the end, -1: failed, its line
- * printed. A line longer than 64 MiB is a failure. */
-int cli_read_line(cli_app *app, FILE *in, const char *what, sl_buffer *line);
+/* read(2) that waits for input and returns -1 with errno EINTR once Ctrl-C was pressed (cli_interrupted). */
+ssize_t cli_read(int fd, void *bytes, size_t size);
+
+/* Lines of a file descriptor. Initialise with {.fd = ...}. */
+typedef struct cli_reader {
+    int fd;
+    size_t at, end; /* bytes[at, end) are read but not given out */
+    char bytes[16384];
+} cli_reader;
+
+/* The next line without its newline into *line (emptied first). 1: a line, 0: the end, -1: failed, its line printed. A
+ * line longer than 64 MiB is a failure. `what` names the source in messages. */
+int cli_read_line(cli_app *app, cli_reader *reader, const char *what, sl_buffer *line);
 /* CLI_OK when text is UTF-8; otherwise CLI_FAILURE after saying at which byte of `what` it is not. */
 int cli_check_utf8(cli_app *app, const char *what, const char *text, size_t length);
 

@@ -6,6 +6,12 @@
 const cli_command *const cli_commands[] = {
     &cli_command_run,
     &cli_command_chat,
+    &cli_command_models,
+    &cli_command_pull,
+    &cli_command_list,
+    &cli_command_rm,
+    &cli_command_verify,
+    &cli_command_doctor,
     &cli_command_show,
     &cli_command_plan,
     &cli_command_tokenize,

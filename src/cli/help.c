@@ -63,7 +63,9 @@ static void print_option(const cli_app *app, const cli_option *option, FILE *out
 }
 
 void cli_help_command(const cli_app *app, const cli_command *command, FILE *out) {
-    fprintf(out, "usage: sllm %s [options]%s%s\n\n", command->name, *command->arguments ? " " : "", command->arguments);
+    char usage[128];
+    cli_command_usage(command, usage, sizeof usage);
+    fprintf(out, "usage: %s\n\n", usage);
     print_wrapped(out, command->summary, 0, 0, app->columns);
     if (command->details) {
         putc('\n', out);
@@ -98,8 +100,9 @@ static void markdown_cell(const char *text, FILE *out) {
 }
 
 static void markdown_command(const cli_command *command, FILE *out) {
-    fprintf(out, "\n## sllm %s\n\n    sllm %s [options]%s%s\n\n%s.\n", command->name, command->name,
-            *command->arguments ? " " : "", command->arguments, command->summary);
+    char usage[128];
+    cli_command_usage(command, usage, sizeof usage);
+    fprintf(out, "\n## sllm %s\n\n    %s\n\n%s.\n", command->name, usage, command->summary);
     if (command->details) {
         putc('\n', out);
         print_wrapped(out, command->details, 0, 0, PAGE_COLUMNS);
@@ -161,7 +164,7 @@ static void man_command(const cli_command *command, FILE *out) {
     fprintf(out, ".SH SLLM ");
     for (const char *c = command->name; *c; c++) putc(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c, out);
     fprintf(out, "\n.B sllm %s\n[options] ", command->name);
-    roff_text(command->arguments, out);
+    if (command->arguments) roff_text(command->arguments, out);
     fputs("\n.PP\n", out);
     roff_text(command->summary, out);
     fputs(".\n", out);

@@ -5,22 +5,42 @@
 #include "base/utf8.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { INPUT_LIMIT = 256 << 20, LINE_LIMIT = 64 << 20 };
 
-static int read_stdin(cli_app *app, sl_buffer *buffer) {
-    char chunk[65536];
+ssize_t cli_read(int fd, void *bytes, size_t size) {
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
     for (;;) {
-        ssize_t n = read(STDIN_FILENO, chunk, sizeof chunk);
-        if (n == 0) return CLI_OK;
-        if (n < 0 && errno == EINTR && !cli_interrupted()) continue;
-        if (n < 0 && errno == EINTR) {
-            cli_failure(app, "interrupted");
-            return CLI_INTERRUPTED;
+        if (cli_interrupted()) {
+            errno = EINTR;
+            return -1;
         }
-        if (n < 0) return cli_failure(app, "standard input: %s", strerror(errno));
+        if (poll(&wait, 1, -1) < 0) {
+            if (errno == EINTR) continue;
+            return -1;
+        }
+        ssize_t n = read(fd, bytes, size);
+        if (n >= 0 || errno != EINTR) return n;
+    }
+}
+
+static int read_failure(cli_app *app, const char *what) {
+    if (errno == EINTR && cli_interrupted()) {
+        cli_failure(app, "interrupted");
+        return CLI_INTERRUPTED;
+    }
+    return cli_failure(app, "%s: %s", what, strerror(errno));
+}
+
+static int read_stdin(cli_app *app, sl_buffer *buffer) {
+    char chunk[16384];
+    for (;;) {
+        ssize_t n = cli_read(STDIN_FILENO, chunk, sizeof chunk);
+        if (n == 0) return CLI_OK;
+        if (n < 0) return read_failure(app, "standard input");
         if (buffer->length + (size_t)n > INPUT_LIMIT)
             return cli_failure(app, "standard input: longer than %d MiB; give less text", INPUT_LIMIT >> 20);
         if (!sl_buffer_append(buffer, chunk, (size_t)n))
@@ -34,26 +54,37 @@ int cli_read_file(cli_app *app, const char *path, sl_buffer *buffer) {
     return sl_file_read(path, INPUT_LIMIT, buffer, &error) ? cli_error(app, &error) : CLI_OK;
 }
 
-int cli_read_line(cli_app *app, FILE *in, const char *what, sl_buffer *line) {
+/* Moves bytes up to the next newline, or all there are, into *line. True: the newline was there. */
+static bool take_line(cli_reader *reader, sl_buffer *line) {
+    const char *begin = reader->bytes + reader->at;
+    size_t there = reader->end - reader->at;
+    const char *newline = there ? memchr(begin, '\n', there) : NULL;
+    size_t n = newline ? (size_t)(newline - begin) : there;
+    sl_buffer_append(line, begin, n);
+    reader->at += newline ? n + 1 : n;
+    return newline != NULL;
+}
+
+int cli_read_line(cli_app *app, cli_reader *reader, const char *what, sl_buffer *line) {
     line->length = 0;
-    errno = 0;
-    for (int c; (c = getc_unlocked(in)) != EOF;) {
-        if (c == '\n') return sl_buffer_append(line, "", 0) ? 1 : (cli_failure(app, "out of memory"), -1);
-        if (line->length >= LINE_LIMIT) {
+    while (!take_line(reader, line)) {
+        ssize_t n = cli_read(reader->fd, reader->bytes, sizeof reader->bytes);
+        if (n < 0) {
+            read_failure(app, what);
+            return -1;
+        }
+        if (line->length > LINE_LIMIT) {
             cli_failure(app, "%s: a line is longer than %d MiB", what, LINE_LIMIT >> 20);
             return -1;
         }
-        if (!sl_buffer_putc(line, (char)c)) {
-            cli_failure(app, "out of memory while reading %s", what);
-            return -1;
-        }
+        reader->at = 0;
+        reader->end = (size_t)n;
+        if (n == 0 && line->length == 0) return 0;
+        if (n == 0) break; /* a last line without a newline counts */
     }
-    if (ferror(in)) {
-        if (errno == EINTR && cli_interrupted()) cli_failure(app, "interrupted");
-        else cli_failure(app, "%s: %s", what, strerror(errno));
-        return -1;
-    }
-    return line->length > 0; /* a last line without a newline counts */
+    if (!line->failed) return 1;
+    cli_failure(app, "out of memory while reading %s", what);
+    return -1;
 }
 
 int cli_check_utf8(cli_app *app, const char *what, const char *text, size_t length) {

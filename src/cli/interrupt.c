@@ -11,9 +11,9 @@ static void on_interrupt(int signal_number) {
 }
 
 void cli_interrupt_watch(void) {
-    /* SA_RESETHAND: the second Ctrl-C finds the default action and kills. No SA_RESTART: a read of the terminal or of a
-     * pipe returns at once. */
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    /* SA_RESETHAND: the second Ctrl-C finds the default action and kills. SA_RESTART: a write that the terminal holds up
+     * goes on instead of losing text; readers wait in poll(), which is never restarted, so that they notice. */
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
 }

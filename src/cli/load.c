@@ -26,7 +26,7 @@ static struct progress {
     char what[256];
     double began, printed;
     uint64_t began_at;
-    bool terminal;
+    bool terminal, ended;
 } progress;
 
 static void print_transfer(const char *what, uint64_t done, uint64_t total, double seconds) {
@@ -35,6 +35,10 @@ static void print_transfer(const char *what, uint64_t done, uint64_t total, doub
     cli_format_bytes(done, have);
     cli_format_bytes(total, all);
     cli_format_bytes((uint64_t)per_second, rate);
+    if (!done && !total) { /* nothing to count yet: say what is going on, where it can be wiped away again */
+        if (progress.terminal) fprintf(stderr, "\r\x1b[K%s", what), fflush(stderr);
+        return;
+    }
     fprintf(stderr, progress.terminal ? "\r\x1b[K%s: %s" : "%s: %s", what, have);
     if (total) fprintf(stderr, " of %s (%.0f %%)", all, 100.0 * (double)done / (double)total);
     if (per_second > 0) fprintf(stderr, ", %s/s", rate);
@@ -52,11 +56,12 @@ static bool on_transfer(void *user, const char *what, uint64_t done, uint64_t to
     bool is_new = strncmp(progress.what, what, sizeof progress.what - 1) != 0, is_last = total && done >= total;
     if (is_new) {
         snprintf(progress.what, sizeof progress.what, "%s", what);
-        progress.began = now, progress.began_at = done, progress.printed = 0;
+        progress.began = now, progress.began_at = done, progress.printed = 0, progress.ended = false;
     }
-    if (is_new || is_last || now - progress.printed >= interval) {
+    if (is_new || (is_last && !progress.ended) || (!is_last && now - progress.printed >= interval)) {
         print_transfer(what, done, total, now - progress.began);
         progress.printed = now;
+        progress.ended = is_last; /* the line that says 100 % comes once */
     }
     return !cli_interrupted();
 }
@@ -70,6 +75,12 @@ int cli_hub_params(cli_app *app, sllm_hub_params *params) {
 
 /* ---------------------------------------------------------------- MODEL */
 
+/* A MODEL that is the wrong kind of file is a failure, not a wrong use of the command line, whatever the library says. */
+static int model_error(cli_app *app, const sllm_error *error) {
+    int status = cli_error(app, error);
+    return status == CLI_USAGE ? CLI_FAILURE : status;
+}
+
 int cli_resolve(cli_app *app, const char *name, bool pull, char **path) {
     sllm_hub_params params;
     sllm_hub *hub = NULL;
@@ -81,7 +92,7 @@ int cli_resolve(cli_app *app, const char *name, bool pull, char **path) {
     if (!failed) failed = sllm_hub_resolve(hub, name, path, &error);
     if (failed == SLLM_ERROR_NOT_FOUND && hub && pull) failed = sllm_hub_pull(hub, name, path, &error);
     sllm_hub_close(hub);
-    return failed ? cli_error(app, &error) : CLI_OK;
+    return failed ? model_error(app, &error) : CLI_OK;
 }
 
 static bool on_load(void *user, double fraction) {
@@ -100,7 +111,7 @@ int cli_load(cli_app *app, const char *name, const cli_model_values *values, boo
     params.vocab_only = vocab_only;
     params.on_progress = on_load;
     if (values) params.n_threads = values->threads, params.exact = values->exact;
-    if (sllm_model_load(path, &params, model, &error)) status = cli_error(app, &error);
+    if (sllm_model_load(path, &params, model, &error)) status = model_error(app, &error);
     sllm_free(path);
     return status;
 }

@@ -86,6 +86,12 @@ void cli_option_range(const cli_option *option, char *out, size_t size) {
         snprintf(out, size, "%s %.10g", option->max_open ? "below" : "at most", option->max);
 }
 
+void cli_command_usage(const cli_command *command, char *out, size_t size) {
+    bool has_arguments = command->arguments && *command->arguments;
+    snprintf(out, size, "sllm %s [options]%s%s", command->name, has_arguments ? " " : "",
+             has_arguments ? command->arguments : "");
+}
+
 /* ---------------------------------------------------------------- values */
 
 static bool in_range(const cli_option *option, double value) {
@@ -256,10 +262,11 @@ int cli_parse(cli_app *app, int argc, char **argv, void *values, char **argument
         else arguments[(*n_arguments)++] = argv[i];
     }
     if (status || *help) return status;
-    if (*n_arguments < command->min_arguments)
-        return cli_usage(app, "too few arguments; usage: sllm %s [options] %s", command->name, command->arguments);
+    char usage[128];
+    cli_command_usage(command, usage, sizeof usage);
+    if (*n_arguments < command->min_arguments) return cli_usage(app, "too few arguments; usage: %s", usage);
     if (command->max_arguments >= 0 && *n_arguments > command->max_arguments)
-        return cli_usage(app, "unexpected argument '%s'; usage: sllm %s [options] %s (quote text that holds blanks)",
-                         arguments[command->max_arguments], command->name, command->arguments);
+        return cli_usage(app, "unexpected argument '%s'; usage: %s (quote text that holds blanks)",
+                         arguments[command->max_arguments], usage);
     return CLI_OK;
 }

@@ -44,8 +44,9 @@ static void print_plan(cli_app *app, const char *type, const sllm_plan *plan) {
 static int make_plan(plan_job *job, const char *type, sllm_plan *plan) {
     const plan_values *v = job->values;
     sllm_error error = {0};
-    return sllm_model_plan(job->path, type, v->ctx, v->batch, v->exact, plan, &error) ? cli_error(job->app, &error)
-                                                                                      : CLI_OK;
+    sllm_status failed = sllm_model_plan(job->path, type, v->ctx, v->batch, v->exact, plan, &error);
+    if (failed == SLLM_ERROR_CONTEXT) return cli_usage(job->app, "--ctx %d: %s", v->ctx, error.message);
+    return failed ? cli_error(job->app, &error) : CLI_OK;
 }
 
 static int plan_types(plan_job *job) {

@@ -4,6 +4,7 @@
 #include "cli/answer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -221,19 +222,19 @@ int cli_prompt_examples(cli_app *app, const cli_prompt_values *values, sl_buffer
     sl_buffer line = {0};
     int status = CLI_OK, more = 0;
     if (!values->examples) return CLI_OK;
-    FILE *in = fopen(values->examples, "rb");
-    if (!in) return cli_failure(app, "%s: %s", values->examples, strerror(errno));
+    cli_reader reader = {.fd = open(values->examples, O_RDONLY | O_CLOEXEC)};
+    if (reader.fd < 0) return cli_failure(app, "%s: %s", values->examples, strerror(errno));
     if (values->file && !strcmp(values->file, "-"))
         status = cli_usage(app, "--examples needs --prompt-file to be a file, not standard input");
     else if (values->file) status = cli_read_file(app, values->file, &e.file);
     if (!status && e.file.length && e.file.data[e.file.length - 1] == '\n') e.file.length--;
-    while (!status && (more = cli_read_line(app, in, values->examples, &line)) == 1) {
+    while (!status && (more = cli_read_line(app, &reader, values->examples, &line)) == 1) {
         sl_arena arena = {0};
         e.line++;
         if (line.length) status = add_example(&e, &arena, line.data, line.length);
         sl_arena_free(&arena);
     }
-    fclose(in);
+    close(reader.fd);
     sl_buffer_free(&line);
     sl_buffer_free(&e.file);
     return more < 0 ? CLI_FAILURE : status;

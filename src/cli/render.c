@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct template_values {
     const char *messages, *tools, *documents, *now, *dir;
@@ -95,9 +96,10 @@ static int render_case(cli_app *app, const template_values *values, const sl_jso
 }
 
 static int render_cases(cli_app *app, const template_values *values) {
+    cli_reader reader = {.fd = STDIN_FILENO};
     sl_buffer line = {0}, out = {0};
     int status = CLI_OK, number = 0, more = 0;
-    while (!status && !app->output_errno && (more = cli_read_line(app, stdin, "standard input", &line)) == 1) {
+    while (!status && !app->output_errno && (more = cli_read_line(app, &reader, "standard input", &line)) == 1) {
         sl_arena arena = {0};
         sllm_error error = {0};
         const sl_json *test = NULL;

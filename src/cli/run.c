@@ -26,6 +26,7 @@ typedef struct run {
     const char *name; /* MODEL as given */
     sllm_model *model;
     sllm_session *session;
+    sl_buffer messages; /* the conversation as JSON, unless --raw or --suffix */
     sllm_tokens tokens; /* the prompt */
     cli_ask ask;
     char **choices; /* [n_choices] */
@@ -177,32 +178,33 @@ static int check_values(cli_app *app, const run_values *v) {
     return CLI_OK;
 }
 
-static int chat_tokens(run *r, const sl_buffer *prompt) {
+/* The conversation that the chat template gets: a JSON array. Read before the model is loaded, so that a mistake in it
+ * shows at once. */
+static int read_messages(run *r, const sl_buffer *prompt) {
     const run_values *v = r->values;
-    sl_buffer messages = {0};
     int status = CLI_OK;
-    sl_buffer_putc(&messages, '[');
+    sl_buffer_putc(&r->messages, '[');
     if (v->answer.system) {
         status = cli_check_utf8(r->app, "--system", v->answer.system, strlen(v->answer.system));
-        cli_message_add(&messages, "system", v->answer.system, strlen(v->answer.system));
+        cli_message_add(&r->messages, "system", v->answer.system, strlen(v->answer.system));
     }
-    if (!status) status = cli_prompt_examples(r->app, &v->prompt, &messages);
-    cli_message_add(&messages, "user", prompt->data, prompt->length);
-    if (!status && !sl_buffer_putc(&messages, ']')) status = cli_failure(r->app, "out of memory");
-    if (!status) status = cli_render_chat(r->app, r->model, messages.data, &v->answer, &r->tokens);
-    sl_buffer_free(&messages);
+    if (!status) status = cli_prompt_examples(r->app, &v->prompt, &r->messages);
+    cli_message_add(&r->messages, "user", prompt->data, prompt->length);
+    if (!status && !sl_buffer_putc(&r->messages, ']')) status = cli_failure(r->app, "out of memory");
     return status;
 }
 
 static int prompt_tokens(run *r, const sl_buffer *prompt) {
     const run_values *v = r->values;
     sllm_error error = {0};
-    if (!v->raw && !v->suffix) return chat_tokens(r, prompt);
-    sllm_status failed =
-        v->suffix ? sllm_infill_tokens(r->model, prompt->data, prompt->length, v->suffix, strlen(v->suffix), &r->tokens,
-                                       &error)
-                  : sllm_tokenize(r->model, prompt->data, prompt->length, SLLM_TOKENIZE_SPECIAL | SLLM_TOKENIZE_ADD,
-                                  &r->tokens, &error);
+    sllm_status failed;
+    if (v->suffix)
+        failed = sllm_infill_tokens(r->model, prompt->data, prompt->length, v->suffix, strlen(v->suffix), &r->tokens,
+                                    &error);
+    else if (v->raw)
+        failed = sllm_tokenize(r->model, prompt->data, prompt->length, SLLM_TOKENIZE_SPECIAL | SLLM_TOKENIZE_ADD,
+                               &r->tokens, &error);
+    else return cli_render_chat(r->app, r->model, r->messages.data, &v->answer, &r->tokens);
     return failed ? cli_error(r->app, &error) : CLI_OK;
 }
 
@@ -280,10 +282,12 @@ static int run_run(cli_app *app, const void *given, int n_arguments, char **argu
     int status = check_values(app, values);
     if (!status && values->choices) status = split_choices(&r, values->choices);
     if (!status) status = cli_prompt_read(app, &values->prompt, n_arguments > 1 ? arguments[1] : NULL, &prompt);
+    if (!status && !values->raw && !values->suffix) status = read_messages(&r, &prompt);
     if (!status) status = prepare(&r);
     if (!status) status = prompt_tokens(&r, &prompt);
     if (!status) status = answer_all(&r);
     sl_buffer_free(&prompt);
+    sl_buffer_free(&r.messages);
     sllm_tokens_free(&r.tokens);
     cli_ask_free(&r.ask);
     sllm_session_free(r.session);

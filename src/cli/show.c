@@ -19,7 +19,8 @@ static void print_member(cli_app *app, const sl_json *member, int indent) {
     sl_buffer value = {0};
     char label[96];
     snprintf(label, sizeof label, "%*s%s", indent, "", member->key ? member->key : "");
-    for (char *c = label + indent; *c; c++)
+    bool is_word = label[indent] >= 'a' && label[indent] <= 'z'; /* and not the name of a type, as in Q4_1 */
+    for (char *c = label + indent; is_word && *c; c++)
         if (*c == '_') *c = ' ';
     if (member->type == SL_JSON_OBJECT) {
         cli_printf(app, "%s\n", label);

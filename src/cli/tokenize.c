@@ -23,9 +23,10 @@ typedef struct detokenize_values {
 static int each_line(cli_app *app, int (*each)(void *job, int number, const sl_buffer *line), void *job) {
     struct stat status;
     bool is_file = fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode);
+    cli_reader reader = {.fd = STDIN_FILENO};
     sl_buffer line = {0};
     int result = CLI_OK, number = 0, more = 0;
-    while (!result && !app->output_errno && (more = cli_read_line(app, stdin, "standard input", &line)) == 1) {
+    while (!result && !app->output_errno && (more = cli_read_line(app, &reader, "standard input", &line)) == 1) {
         result = each(job, ++number, &line);
         if (!result && !is_file && !cli_write(app, "", 0)) result = CLI_FAILURE;
     }

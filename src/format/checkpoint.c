@@ -47,7 +47,8 @@ static sllm_status set_template(sl_checkpoint *checkpoint, const char *text, siz
     return SLLM_OK;
 }
 
-/* "chat_template" of a JSON file: a string, or a list of {"name", "template"} of which the one named "default" counts. */
+/* "chat_template" of a JSON file: a string, or a list of {"name", "template"} of which the one named "default"
+ * counts. */
 static sllm_status template_from_json(sl_checkpoint *checkpoint, const char *file, const sl_json *root,
                                       sllm_error *error) {
     const sl_json *value = sl_json_get(root, "chat_template");
@@ -118,7 +119,8 @@ static sllm_status list_folder(const char *path, listing *list, sllm_error *erro
     for (struct dirent *entry; (entry = readdir(directory));) {
         const char *name = entry->d_name;
         if (ends_with(name, ".safetensors") && !is_other_safetensors(name)) {
-            if (*list->safetensors) keep_first(list->second, strcmp(name, list->safetensors) < 0 ? list->safetensors : name);
+            if (*list->safetensors)
+                keep_first(list->second, strcmp(name, list->safetensors) < 0 ? list->safetensors : name);
             keep_first(list->safetensors, name);
         } else if (ends_with(name, ".gguf")) {
             keep_first(list->gguf, name);
@@ -134,12 +136,12 @@ static sllm_status list_folder(const char *path, listing *list, sllm_error *erro
 
 static sllm_status no_weights(const char *path, const listing *list, sllm_error *error) {
     if (*list->gguf)
-        return sl_fail(error, SLLM_ERROR_NOT_FOUND, "%s: no safetensors weights in this folder; it holds %s: name that file",
-                       path, list->gguf);
+        return sl_fail(error, SLLM_ERROR_NOT_FOUND,
+                       "%s: no safetensors weights in this folder; it holds %s: name that file", path, list->gguf);
     if (*list->pickle)
         return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
-                       "%s/%s: weights in Python's pickle format are refused, because loading them can run any code they "
-                       "hold; use a safetensors copy of the model, or convert this one (transformers: "
+                       "%s/%s: weights in Python's pickle format are refused, because loading them can run any code "
+                       "they hold; use a safetensors copy of the model, or convert this one (transformers: "
                        "save_pretrained(..., safe_serialization=True)) where you trust its origin",
                        path, list->pickle);
     if (*list->adapter)
@@ -175,7 +177,8 @@ static sllm_status read_folder(sl_checkpoint *checkpoint, bool vocab_only, sllm_
     sllm_status status = read_json(checkpoint, "config.json", true, &checkpoint->config, error);
     if (!status) status = read_json(checkpoint, "generation_config.json", false, &checkpoint->generation_config, error);
     if (!status) status = read_json(checkpoint, "tokenizer_config.json", false, &checkpoint->tokenizer_config, error);
-    if (!status) status = read_json(checkpoint, "special_tokens_map.json", false, &checkpoint->special_tokens_map, error);
+    if (!status)
+        status = read_json(checkpoint, "special_tokens_map.json", false, &checkpoint->special_tokens_map, error);
     if (!status) status = read_template(checkpoint, error);
     if (status || vocab_only) return status;
     status = find_weights(checkpoint->path, weights, sizeof weights, error);
@@ -189,7 +192,8 @@ sllm_status sl_checkpoint_open(const char *directory, bool vocab_only, sl_checkp
     sl_checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
     if (!checkpoint) return sl_fail_memory(error, directory, 0);
     checkpoint->path = sl_arena_copy(&checkpoint->arena, directory, strlen(directory));
-    sllm_status status = checkpoint->path ? read_folder(checkpoint, vocab_only, error) : sl_fail_memory(error, directory, 0);
+    sllm_status status =
+        checkpoint->path ? read_folder(checkpoint, vocab_only, error) : sl_fail_memory(error, directory, 0);
     if (status) sl_checkpoint_close(checkpoint);
     else *out = checkpoint;
     return status;

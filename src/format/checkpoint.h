@@ -18,7 +18,10 @@ typedef struct sl_checkpoint {
     sl_arena arena;                   /* owns the JSON trees */
 } sl_checkpoint;
 
+/* Opens a folder. With vocab_only no weights are looked for. SLLM_ERROR_NOT_FOUND: no such folder, no config.json, no
+ * weights; SLLM_ERROR_UNSUPPORTED: pickle weights only; SLLM_ERROR_FORMAT: damaged, or several candidates for the
+ * weights. */
 sllm_status sl_checkpoint_open(const char *directory, bool vocab_only, sl_checkpoint **checkpoint, sllm_error *error);
-void sl_checkpoint_close(sl_checkpoint *checkpoint);
+void sl_checkpoint_close(sl_checkpoint *checkpoint); /* NULL is allowed */
 
 #endif

@@ -123,8 +123,9 @@ static sllm_status open_split(sl_gguf *gguf, const split_info *first, sllm_error
     size_t stem = 0;
     bool named = split_name(gguf->path, &number, &count, &stem);
     if (named && number > 1)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: this is part %d of %d; open the first one, %.*s-00001-of-%05d.gguf",
-                       gguf->path, number, count, (int)stem, gguf->path, count);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                       "%s: this is part %d of %d; open the first one, %.*s-00001-of-%05d.gguf", gguf->path, number,
+                       count, (int)stem, gguf->path, count);
     if (!named || number != 1 || first->number != 0 || first->count != count)
         return sl_fail(error, SLLM_ERROR_FORMAT,
                        "%s: a split GGUF file whose name does not match what it holds (split.no %" PRId64
@@ -242,7 +243,8 @@ bool sl_gguf_get_int(const sl_gguf *gguf, const char *key, int64_t *out, sllm_er
         return true;
     case SL_GGUF_U8: case SL_GGUF_U16: case SL_GGUF_U32: case SL_GGUF_U64:
         if (value.u > INT64_MAX) {
-            sl_fail(error, SLLM_ERROR_FORMAT, "%s: metadata '%s' is %" PRIu64 ", out of range", gguf->path, key, value.u);
+            sl_fail(error, SLLM_ERROR_FORMAT, "%s: metadata '%s' is %" PRIu64 ", out of range", gguf->path, key,
+                    value.u);
             return false;
         }
         *out = (int64_t)value.u;

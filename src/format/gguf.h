@@ -36,7 +36,8 @@ void sl_gguf_close(sl_gguf *gguf);
 uint32_t sl_gguf_version(const sl_gguf *gguf);
 uint64_t sl_gguf_file_bytes(const sl_gguf *gguf); /* all parts */
 size_t sl_gguf_metadata_count(const sl_gguf *gguf);
-void sl_gguf_metadata(const sl_gguf *gguf, size_t index, const char **key, sl_gguf_value *value); /* key NUL-terminated */
+/* Entry `index` < count; the key is NUL-terminated and borrowed. */
+void sl_gguf_metadata(const sl_gguf *gguf, size_t index, const char **key, sl_gguf_value *value);
 bool sl_gguf_find(const sl_gguf *gguf, const char *key, sl_gguf_value *value);
 
 /* Typed access. Each returns false when the key is absent; when it is there with another type, *error is filled (its
@@ -46,7 +47,8 @@ bool sl_gguf_get_float(const sl_gguf *gguf, const char *key, double *out, sllm_e
 bool sl_gguf_get_bool(const sl_gguf *gguf, const char *key, bool *out, sllm_error *error);
 bool sl_gguf_get_string(const sl_gguf *gguf, const char *key, const char **out, size_t *length, sllm_error *error);
 
-/* Iterating an array value: item `index` in order. Strings must be walked forward; `cursor` starts as array.data. */
+/* Iterating an array value: the items in order; `cursor` starts as array.data. False at the end. An item may be an
+ * array itself and is walked in the same way. */
 bool sl_gguf_array_next(const sl_gguf_value *array, const unsigned char **cursor, sl_gguf_value *item);
 
 size_t sl_gguf_tensor_count(const sl_gguf *gguf);

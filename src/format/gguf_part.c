@@ -5,8 +5,8 @@
  *     tensors:  string name, u32 n_dims, u64 dims[], u32 type, u64 offset   (count times)
  *     padding to general.alignment, then the tensors' bytes
  *
- * Everything is little-endian; a string is u64 length and bytes. Nothing declared is believed: counts are bounded by the
- * bytes that are left before anything is allocated, and every sum and product is checked before it is compared. */
+ * Everything is little-endian; a string is u64 length and bytes. Nothing declared is believed: counts are bounded by
+ * the bytes that are left before anything is allocated, and every sum and product is checked before it is compared. */
 #include "format/gguf_part.h"
 
 #include "base/checked.h"
@@ -312,7 +312,8 @@ static sllm_status place(const sl_gguf_part *part, sl_tensor *tensor, uint64_t o
                        tensor->name, offset, part->alignment);
     if (!sl_add_u64(data_start, offset, &begin) || !sl_add_u64(begin, tensor->bytes, &end) || end > part->size)
         return sl_fail(error, SLLM_ERROR_FORMAT,
-                       "%s: tensor '%s': needs %" PRIu64 " bytes at offset %" PRIu64 " of the data, which begin at %" PRIu64
+                       "%s: tensor '%s': needs %" PRIu64 " bytes at offset %" PRIu64
+                       " of the data, which begin at %" PRIu64
                        ", but the file ends at %zu: it is damaged or was not downloaded whole",
                        part->path, tensor->name, tensor->bytes, offset, data_start, part->size);
     tensor->data = part->data + begin;
@@ -349,7 +350,8 @@ static sllm_status parse_tensors(sl_gguf_part *part, cursor *c, uint64_t count, 
     for (size_t i = 0; i < count && !status; i++) status = parse_tensor(part, c, i, &offsets[i], error);
     uint64_t header = (uint64_t)(c->at - part->data);
     uint64_t data_start = (header + part->alignment - 1) / part->alignment * part->alignment;
-    for (size_t i = 0; i < count && !status; i++) status = place(part, &part->tensors[i], offsets[i], data_start, error);
+    for (size_t i = 0; i < count && !status; i++)
+        status = place(part, &part->tensors[i], offsets[i], data_start, error);
     if (status) return status;
     part->n_tensors = count;
     return check_overlap(part, error);
@@ -366,8 +368,8 @@ static sllm_status parse_version(sl_gguf_part *part, cursor *c, sllm_error *erro
     uint32_t swapped = __builtin_bswap32(part->version);
     if (magic[0] == 'F' || (part->version > 0xffff && swapped <= 0xffff))
         return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
-                       "%s: a big-endian GGUF file (version %" PRIu32 "); this build reads little-endian ones", part->path,
-                       swapped);
+                       "%s: a big-endian GGUF file (version %" PRIu32 "); this build reads little-endian ones",
+                       part->path, swapped);
     if (part->version == 1)
         return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
                        "%s: GGUF version 1; versions 2 and 3 are read: convert the model again", part->path);

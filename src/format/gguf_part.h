@@ -27,7 +27,8 @@ typedef struct sl_gguf_part {
     sl_arena arena;      /* owns entries, tensors and their names */
 } sl_gguf_part;
 
-/* Parses and validates the bytes `part` already points at (path, data, size). After a failure the part may be closed. */
+/* Parses and validates the bytes `part` already points at (path, data, size). After a failure the
+ * part may be closed. */
 sllm_status sl_gguf_part_parse(sl_gguf_part *part, sllm_error *error);
 void sl_gguf_part_close(sl_gguf_part *part);
 const sl_gguf_value *sl_gguf_part_find(const sl_gguf_part *part, const char *key); /* NULL: absent */

@@ -2,8 +2,8 @@
  *
  *     u64 N (little-endian)   N bytes of JSON   the tensors' bytes
  *
- * where the JSON maps each name to {"dtype", "shape", "data_offsets": [begin, end)} with offsets from the end of the JSON,
- * and "__metadata__" to strings. The tensors must tile the data without holes or overlaps, as the format demands
+ * where the JSON maps each name to {"dtype", "shape", "data_offsets": [begin, end)} with offsets from the end of the
+ * JSON, and "__metadata__" to strings. The tensors must tile the data without holes or overlaps, as the format demands
  * (README of the safetensors repository). A sharded checkpoint is a NAME.safetensors.index.json whose "weight_map" says
  * which file beside it holds which tensor. */
 #include "format/safetensors.h"
@@ -127,7 +127,8 @@ static sllm_status parse_tensor(const shard *s, const sl_json *member, uint64_t 
 static int by_address(const void *a, const void *b) {
     const sl_tensor *x = *(const sl_tensor *const *)a, *y = *(const sl_tensor *const *)b;
     if (x->data != y->data) return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
-    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1; /* an empty tensor before the one that begins there */
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? -1 : 1; /* an empty tensor before the one that begins there */
     return x < y ? -1 : x > y;
 }
 
@@ -145,8 +146,8 @@ static sllm_status check_tiling(shard *s, uint64_t data_start, sllm_error *error
                            sorted[i - 1]->name, sorted[i]->name);
         if (begin > at)
             return sl_fail(error, SLLM_ERROR_FORMAT,
-                           "%s: %td bytes before tensor '%.200s' belong to no tensor, which the format forbids", s->path,
-                           begin - at, sorted[i]->name);
+                           "%s: %td bytes before tensor '%.200s' belong to no tensor, which the format forbids",
+                           s->path, begin - at, sorted[i]->name);
         at = begin + sorted[i]->bytes;
     }
     if (at != s->data + s->size)
@@ -263,7 +264,8 @@ static sllm_status open_shards(sl_safetensors *file, const char *index_path, con
         memcpy(path, index_path, directory);
         memcpy(path + directory, member->text, member->length);
         if (!sl_path_is_file(path))
-            status = sl_fail(error, SLLM_ERROR_NOT_FOUND, "%s: shard '%s' is missing (%s)", index_path, member->text, path);
+            status = sl_fail(error, SLLM_ERROR_NOT_FOUND, "%s: shard '%s' is missing (%s)", index_path, member->text,
+                             path);
         else status = shard_open(&file->shards[file->n_shards++], path, error);
     }
     sl_map_free(&opened);
@@ -282,8 +284,8 @@ static sllm_status add_tensor(sl_safetensors *file, const shard *s, const sl_ten
     return SLLM_OK;
 }
 
-/* Gathers the tensors of all shards. `numbers` maps a shard's name to its number and is NULL without an index. Where the
- * index names a shard for a tensor, a copy of it in another shard does not count. */
+/* Gathers the tensors of all shards. `numbers` maps a shard's name to its number and is NULL without an index. Where
+ * the index names a shard for a tensor, a copy of it in another shard does not count. */
 static sllm_status collect_tensors(sl_safetensors *file, const sl_json *weight_map, const sl_map *numbers,
                                    sllm_error *error) {
     sl_map mapped = {.seed = sl_map_seed_random()}; /* tensor name -> number of its shard */

@@ -58,7 +58,8 @@ static sllm_status write_header_json(const char *path, const sl_tensor *tensors,
         else if (!sl_map_put(&names, tensor->name, strlen(tensor->name), i))
             status = sl_fail_memory(error, path, 0);
         else if (!sl_add_u64(*total, bytes, &end))
-            status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: tensor '%s': the sum of sizes overflows", path, tensor->name);
+            status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: tensor '%s': the sum of sizes overflows", path,
+                             tensor->name);
         if (status) break;
         sl_json_key(out, tensor->name);
         sl_buffer_printf(out, "{\"dtype\":\"%s\",\"shape\":[", sl_type_get(tensor->type)->safetensors_name);
@@ -96,8 +97,8 @@ void sl_safetensors_writer_abandon(sl_safetensors_writer *writer) {
     free(writer);
 }
 
-/* A new file beside the target, with a name nobody else has. Not mkstemp: its files are private to the user, and undoing
- * that needs the process's umask, which cannot be read without changing it. */
+/* A new file beside the target, with a name nobody else has. Not mkstemp: its files are private to the user, and
+ * undoing that needs the process's umask, which cannot be read without changing it. */
 static sllm_status open_temporary(sl_safetensors_writer *writer, const char *path, sllm_error *error) {
     size_t size = strlen(path) + sizeof ".0123456789abcdef";
     writer->path = strdup(path);

@@ -79,7 +79,8 @@ sllm_status sllm_hub_resolve(sllm_hub *hub, const char *model, char **path, sllm
         return give_path(found, path, error);
     if (looks_like_path(model))
         return sl_fail(error, SLLM_ERROR_NOT_FOUND, "%.600s: no such file or folder%s", model,
-                       strchr(model, '/') && model[0] != '/' && model[0] != '.' ? " (a hub repository is hf:OWNER/REPO)" : "");
+                       strchr(model, '/') && model[0] != '/' && model[0] != '.' ? " (a hub repository is hf:OWNER/REPO)"
+                                                                                : "");
     return resolve_name(hub, model, found, error);
 }
 
@@ -102,8 +103,8 @@ static sllm_status find_manifest(sllm_hub *hub, const char *model, sl_manifest *
 }
 
 static sllm_status not_cached(sllm_hub *hub, const char *model, sllm_error *error) {
-    return sl_fail(error, SLLM_ERROR_NOT_FOUND, "%.200s is not in the model cache (%s): `sllm list` shows what is", model,
-                   hub->cache_dir);
+    return sl_fail(error, SLLM_ERROR_NOT_FOUND, "%.200s is not in the model cache (%s): `sllm list` shows what is",
+                   model, hub->cache_dir);
 }
 
 /* ---------------------------------------------------------------- list */
@@ -113,12 +114,32 @@ static uint64_t size_on_disk(const char *path) {
     return stat(path, &info) == 0 && S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
 }
 
+/* One damaged manifest must not hide the other models. */
+static sllm_status list_damaged(sllm_hub *hub, const char *id, sl_buffer *out, sllm_error *error) {
+    char path[SL_HUB_PATH], relative[SL_HUB_ID + 32];
+    snprintf(relative, sizeof relative, "manifests/%s.json", id);
+    sllm_status status = sl_cache_path(hub, relative, path, error);
+    if (status) return status;
+    sl_json_comma(out);
+    sl_buffer_puts(out, "{");
+    sl_json_put_string(out, "name", id);
+    sl_json_put_string(out, "path", path);
+    sl_json_put_int(out, "bytes", (int64_t)size_on_disk(path));
+    sl_json_put_int(out, "files", 0);
+    sl_json_put_string(out, "source", "a damaged manifest: pull the model again, or delete this file");
+    sl_json_put_string(out, "verified", NULL);
+    sl_json_put_bool(out, "partial", true);
+    sl_buffer_puts(out, "}");
+    return SLLM_OK;
+}
+
 static sllm_status list_one(sllm_hub *hub, const char *id, sl_buffer *out, sllm_error *error) {
     sl_manifest manifest;
     char path[SL_HUB_PATH];
     uint64_t bytes = 0;
     sllm_status status = sl_manifest_read(hub, id, &manifest, error);
     if (status == SLLM_ERROR_NOT_FOUND) return SLLM_OK; /* removed meanwhile */
+    if (status == SLLM_ERROR_FORMAT) return list_damaged(hub, id, out, error);
     if (status) return status;
     for (size_t i = 0; i < manifest.n_files && !status; i++) {
         status = sl_cache_path(hub, manifest.files[i].path, path, error);
@@ -239,8 +260,9 @@ sllm_status sllm_hub_remove(sllm_hub *hub, const char *model, uint64_t *bytes, s
     sllm_status status = find_manifest(hub, model, &manifest, error);
     if (status == SLLM_ERROR_NOT_FOUND) {
         sl_source source; /* no manifest: a file put there by hand, under its own name or the catalogue's */
-        const char *file = sl_catalogue_find(hub, model) && !sl_source_find(hub, model, &source, NULL) && source.pip ? source.id
-                                                                                                               : model;
+        const char *file = sl_catalogue_find(hub, model) && !sl_source_find(hub, model, &source, NULL) && source.pip
+                               ? source.id
+                               : model;
         if (!sl_name_is_safe_path(file) || strchr(file, '/') || !ends_with(file, ".gguf") ||
             sl_cache_path(hub, file, path, NULL) || !sl_path_is_file(path))
             return not_cached(hub, model, error);
@@ -342,6 +364,6 @@ sllm_status sllm_hub_verify(sllm_hub *hub, const char *model, char **json, sllm_
     status = give_json(&all.out, json, error);
     if (status || !all.n_bad) return status;
     return sl_fail(error, SLLM_ERROR_FORMAT,
-                   "%zu file%s of the cache differ%s from what was downloaded: remove the model and pull it again", all.n_bad,
-                   all.n_bad == 1 ? "" : "s", all.n_bad == 1 ? "s" : "");
+                   "%zu file%s of the cache differ%s from what was downloaded: remove the model and pull it again",
+                   all.n_bad, all.n_bad == 1 ? "" : "s", all.n_bad == 1 ? "s" : "");
 }

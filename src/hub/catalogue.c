@@ -15,7 +15,8 @@ typedef struct place {
 } place;
 
 static sllm_status wrong(const place *at, const char *field, const char *expected) {
-    return sl_fail(at->error, SLLM_ERROR_FORMAT, "%s: model %s: \"%s\" must be %s", at->what, at->entry, field, expected);
+    return sl_fail(at->error, SLLM_ERROR_FORMAT, "%s: model %s: \"%s\" must be %s", at->what, at->entry, field,
+                   expected);
 }
 
 static bool is_text(const sl_json *value) {
@@ -41,9 +42,7 @@ static bool is_https(const sl_json *value) {
     return text && !strncmp(text, "https://", 8) && text[8];
 }
 
-static bool is_sha256(const char *text) {
-    return text && strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
-}
+static bool is_sha256(const char *text) { return text && strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64; }
 
 /* "name==version", each of the letters that package indexes allow: nothing that pip could take for an option. */
 static bool is_requirement(const char *text) {
@@ -66,7 +65,8 @@ static sllm_status check_licence(const place *at, const sl_json *licence) {
         const char *text = sl_json_string(value);
         bool flag, known = sl_json_bool(value, &flag) || (text && !strcmp(text, "conditions"));
         if (!known) return wrong(at, permissions[i], "true, false or \"conditions\"");
-        if (text && !is_text(sl_json_get(licence, "note"))) return wrong(at, "licence.note", "a text that says the conditions");
+        if (text && !is_text(sl_json_get(licence, "note")))
+            return wrong(at, "licence.note", "a text that says the conditions");
     }
     return SLLM_OK;
 }
@@ -89,9 +89,12 @@ static sllm_status check_pip(const place *at, const sl_json *source) {
     const char *file = sl_json_string(sl_json_get(source, "file"));
     if (!is_texts(packages, 1)) return wrong(at, "sources[].packages", "an array of \"name==version\"");
     for (const sl_json *item = packages->first; item; item = item->next)
-        if (!is_requirement(sl_json_string(item))) return wrong(at, "sources[].packages", "an array of \"name==version\"");
-    if (!is_text(sl_json_get(source, "member"))) return wrong(at, "sources[].member", "a pattern of a file in the package");
-    if (!is_sha256(sl_json_string(sl_json_get(source, "sha256")))) return wrong(at, "sources[].sha256", "64 hexadecimal digits");
+        if (!is_requirement(sl_json_string(item)))
+            return wrong(at, "sources[].packages", "an array of \"name==version\"");
+    if (!is_text(sl_json_get(source, "member")))
+        return wrong(at, "sources[].member", "a pattern of a file in the package");
+    if (!is_sha256(sl_json_string(sl_json_get(source, "sha256"))))
+        return wrong(at, "sources[].sha256", "64 hexadecimal digits");
     if (!is_positive(bytes)) return wrong(at, "sources[].bytes", "a number of bytes");
     if (!file || !sl_name_is_safe_path(file) || strchr(file, '/') || file[0] == '.' || strlen(file) >= SL_HUB_ID ||
         strstr(file, "--") || !strcmp(file, "manifests"))
@@ -115,7 +118,8 @@ static sllm_status check_hf(const place *at, const sl_json *source) {
 }
 
 static sllm_status check_sources(const place *at, const sl_json *sources) {
-    if (!sources || sources->type != SL_JSON_ARRAY || !sources->length) return wrong(at, "sources", "a non-empty array");
+    if (!sources || sources->type != SL_JSON_ARRAY || !sources->length)
+        return wrong(at, "sources", "a non-empty array");
     for (const sl_json *source = sources->first; source; source = source->next) {
         const char *kind = sl_json_string(sl_json_get(source, "kind"));
         sllm_status status;
@@ -139,7 +143,8 @@ static sllm_status check_entry(const place *at, const sl_json *entry) {
     }
     if (!is_texts(sl_json_get(entry, "aliases"), 0)) return wrong(at, "aliases", "an array of texts");
     if (!sl_json_bool(sl_json_get(entry, "runnable"), &runnable)) return wrong(at, "runnable", "true or false");
-    if (!runnable && !is_text(sl_json_get(entry, "note"))) return wrong(at, "note", "a text that says why it cannot run");
+    if (!runnable && !is_text(sl_json_get(entry, "note")))
+        return wrong(at, "note", "a text that says why it cannot run");
     sllm_status status = check_licence(at, sl_json_get(entry, "licence"));
     if (!status) status = check_benchmarks(at, sl_json_get(entry, "benchmarks"));
     return status ? status : check_sources(at, sl_json_get(entry, "sources"));
@@ -170,7 +175,8 @@ sllm_status sl_catalogue_load(sllm_hub *hub, const char *text, size_t length, co
         return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the catalogue has no text \"endpoint\"", what);
     for (const sl_json *entry = hub->models->first; entry; entry = entry->next) {
         place at = {what, sl_json_string(sl_json_get(entry, "name")), error};
-        if (!at.entry || !at.entry[0]) return sl_fail(error, SLLM_ERROR_FORMAT, "%s: a model has no text \"name\"", what);
+        if (!at.entry || !at.entry[0])
+            return sl_fail(error, SLLM_ERROR_FORMAT, "%s: a model has no text \"name\"", what);
         if ((status = check_entry(&at, entry))) return status;
     }
     for (const sl_json *entry = hub->models->first; entry; entry = entry->next) {
@@ -244,6 +250,6 @@ sllm_status sl_source_find(sllm_hub *hub, const char *model, sl_source *source, 
     char near[400];
     sl_catalogue_near(hub, model, near, sizeof near);
     return sl_fail(error, SLLM_ERROR_NOT_FOUND,
-                   "%.200s: neither a file, a folder nor a name of the catalogue%s (`sllm models` lists the names)", model,
-                   near);
+                   "%.200s: neither a file, a folder nor a name of the catalogue%s (`sllm models` lists the names)",
+                   model, near);
 }

@@ -18,8 +18,8 @@ typedef struct transfer {
     sl_download *job;
     char partial[SL_HUB_PATH + 16], etag_path[SL_HUB_PATH + 32];
     int fd;
-    uint64_t offset;     /* bytes in the partial file, all hashed */
-    uint64_t furthest;   /* the largest offset reached: going beyond it is progress */
+    uint64_t offset;   /* bytes in the partial file, all hashed */
+    uint64_t furthest; /* the largest offset reached: going beyond it is progress */
     crypto_hash_sha256_state hash;
     char etag[256];      /* of what the partial file holds; "" unknown */
     bool began;          /* this answer's first bytes were looked at */
@@ -98,8 +98,9 @@ static sllm_status write_partial(transfer *at, const char *data, size_t n) {
             bool is_full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
             sl_fail_errno(at->error, "write", at->partial);
             if (is_full)
-                sl_fail(at->error, SLLM_ERROR_IO, "%s: no room for more (%llu bytes are kept): make room and pull again",
-                        at->partial, (unsigned long long)at->offset);
+                sl_fail(at->error, SLLM_ERROR_IO,
+                        "%s: no room for more (%llu bytes are kept): make room and pull again", at->partial,
+                        (unsigned long long)at->offset);
             /* what was hashed but not written is unknown to the file: the next call hashes afresh */
             return SLLM_ERROR_IO;
         }
@@ -139,7 +140,8 @@ static bool begin(transfer *at, const sl_http_response *response) {
     if (at->offset && (at->refused = truncate_partial(at))) return false;
     learn(at, response);
     snprintf(at->etag, sizeof at->etag, "%s", response->etag);
-    if (at->etag[0] && (at->refused = sl_file_write(at->etag_path, at->etag, strlen(at->etag), at->error))) return false;
+    if (at->etag[0] && (at->refused = sl_file_write(at->etag_path, at->etag, strlen(at->etag), at->error)))
+        return false;
     if (at->job->bytes != UINT64_MAX) at->refused = sl_check_space(at->hub, at->job->bytes, at->error);
     return !at->refused;
 }
@@ -147,9 +149,10 @@ static bool begin(transfer *at, const sl_http_response *response) {
 static bool on_body(void *user, const sl_http_response *response, const char *data, size_t n) {
     transfer *at = user;
     if (!at->began && !begin(at, response)) return false;
-    if (n > at->job->bytes - at->offset) {
-        at->refused = sl_fail(at->error, SLLM_ERROR_FORMAT, "%s: the server sends more than the %llu bytes that the file has",
-                              at->job->what, (unsigned long long)at->job->bytes);
+    if (at->offset > at->job->bytes || n > at->job->bytes - at->offset) {
+        at->refused =
+            sl_fail(at->error, SLLM_ERROR_FORMAT, "%s: the server sends more than the %llu bytes that the file has",
+                    at->job->what, (unsigned long long)at->job->bytes);
         unlink(at->partial);
         unlink(at->etag_path);
         return false;
@@ -168,13 +171,18 @@ static bool keep_going(void *user) {
 
 /* One request. *done: the file is whole as far as its size tells. SLLM_OK without *done: try again at once. */
 static sllm_status attempt(transfer *at, sl_http_response *response, bool *done) {
-    sl_http_request request = {.url = at->job->url, .offset = at->offset, .on_body = on_body, .keep_going = keep_going,
-                               .if_range = is_strong(at->etag) ? at->etag : NULL, .user = at};
+    sl_http_request request = {.url = at->job->url,
+                               .offset = at->offset,
+                               .on_body = on_body,
+                               .keep_going = keep_going,
+                               .if_range = is_strong(at->etag) ? at->etag : NULL,
+                               .user = at};
     at->began = at->start_again = false;
     at->refused = SLLM_OK;
     sllm_status status = sl_http_get(at->hub, &request, response, at->error);
     if (at->refused) return at->refused;
-    if (!status && response->code != 416 && !at->began && !begin(at, response)) status = at->refused; /* an empty body */
+    if (!status && response->code != 416 && !at->began && !begin(at, response))
+        status = at->refused; /* an empty body */
     if (!status && response->code == 416) {
         if (response->has_range && response->range_total == at->offset && at->job->bytes == UINT64_MAX) {
             *done = true;
@@ -187,8 +195,8 @@ static sllm_status attempt(transfer *at, sl_http_response *response, bool *done)
     *done = at->job->bytes == UINT64_MAX || at->offset == at->job->bytes;
     if (*done) return SLLM_OK;
     response->may_retry = true;
-    return sl_fail(at->error, SLLM_ERROR_NETWORK, "%s: the server ended the file after %llu of %llu bytes", at->job->what,
-                   (unsigned long long)at->offset, (unsigned long long)at->job->bytes);
+    return sl_fail(at->error, SLLM_ERROR_NETWORK, "%s: the server ended the file after %llu of %llu bytes",
+                   at->job->what, (unsigned long long)at->offset, (unsigned long long)at->job->bytes);
 }
 
 /* ---------------------------------------------------------------- until it is whole */
@@ -205,7 +213,8 @@ static sllm_status fetch(transfer *at) {
         if (status && !response.may_retry) return status;
         failures = advanced ? 1 : failures + 1; /* attempts count while they bring nothing */
         if (failures > at->hub->retries) {
-            if (!status) status = sl_fail(at->error, SLLM_ERROR_NETWORK, "%s: the file changes on the server", at->job->what);
+            if (!status)
+                status = sl_fail(at->error, SLLM_ERROR_NETWORK, "%s: the file changes on the server", at->job->what);
             if (at->offset)
                 sl_error_prefix(at->error, status, "%s: %llu bytes are kept, pull again to continue", at->job->what,
                                 (unsigned long long)at->offset);
@@ -238,7 +247,8 @@ static sllm_status check(transfer *at, bool *again) {
     unlink(at->partial);
     unlink(at->etag_path);
     return sl_fail(at->error, SLLM_ERROR_FORMAT,
-                   "%s: the checksum is wrong (sha256 %s, the hub says %s): nothing was kept; a proxy or the server alters the file",
+                   "%s: the checksum is wrong (sha256 %s, the hub says %s): nothing was kept; a proxy or the server "
+                   "alters the file",
                    at->job->what, hex, at->job->sha256);
 }
 

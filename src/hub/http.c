@@ -37,8 +37,8 @@ static bool is_loopback(const char *host) {
 static bool find_origin(const char *url, origin *out) {
     char *scheme = NULL, *host = NULL, *port = NULL, *user = NULL;
     CURLU *parsed = curl_url();
-    bool ok = parsed && !curl_url_set(parsed, CURLUPART_URL, url, 0) && !curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) &&
-              !curl_url_get(parsed, CURLUPART_HOST, &host, 0) &&
+    bool ok = parsed && !curl_url_set(parsed, CURLUPART_URL, url, 0) &&
+              !curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) && !curl_url_get(parsed, CURLUPART_HOST, &host, 0) &&
               !curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) &&
               curl_url_get(parsed, CURLUPART_USER, &user, 0) == CURLUE_NO_USER;
     if (ok) {
@@ -70,7 +70,8 @@ static bool read_number(const char *text, size_t length, uint64_t *out) {
     if (!length) return false;
     for (size_t i = 0; i < length; i++) {
         if (text[i] < '0' || text[i] > '9') return false;
-        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, (uint64_t)(text[i] - '0'), &value))
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(text[i] - '0'), &value))
             return false;
     }
     *out = value;
@@ -113,9 +114,11 @@ static void read_header(hop *at, const char *line, size_t length) {
     if (is_header(line, name, "etag")) copy_value(response->etag, sizeof response->etag, value, n);
     else if (is_header(line, name, "content-length")) read_number(value, n, &response->length);
     else if (is_header(line, name, "content-range")) read_content_range(value, n, response);
-    else if (is_header(line, name, "retry-after") && read_number(value, n, &number)) response->retry_after = (double)number;
+    else if (is_header(line, name, "retry-after") && read_number(value, n, &number))
+        response->retry_after = (double)number;
     else if (at->is_hub && is_header(line, name, "x-linked-size")) read_number(value, n, &response->linked_size);
-    else if (at->is_hub && is_header(line, name, "x-linked-etag")) read_linked_sha256(value, n, response->linked_sha256);
+    else if (at->is_hub && is_header(line, name, "x-linked-etag"))
+        read_linked_sha256(value, n, response->linked_sha256);
     else if (at->is_hub && is_header(line, name, "x-error-code"))
         copy_value(response->error_code, sizeof response->error_code, value, n);
 }
@@ -128,7 +131,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *user) {
         at->headers_too_long = true;
         return 0;
     }
-    if (length > 5 && !strncmp(line, "HTTP/", 5)) { /* a new answer: forget the one before (100 Continue, a proxy's 200) */
+    if (length > 5 &&
+        !strncmp(line, "HTTP/", 5)) { /* a new answer: forget the one before (100 Continue, a proxy's 200) */
         sl_http_response *r = at->response;
         r->etag[0] = 0, r->length = UINT64_MAX, r->has_range = false, r->retry_after = 0;
     } else {
@@ -202,7 +206,8 @@ static CURLcode perform(hop *at, const char *url, const origin *where) {
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)at->hub->stall_seconds);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)request->time_limit);
-    if (where->loopback) curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* a proxy could not reach this machine's own ports */
+    if (where->loopback)
+        curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* a proxy could not reach this machine's own ports */
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, at);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
@@ -243,7 +248,8 @@ static sllm_status explain_transfer(hop *at, CURLcode code, const char *url, sll
     if (at->cancelled) return sl_hub_cancelled(url, error);
     if (at->body_refused) return SLLM_ERROR_IO; /* the caller refused it and says why */
     if (at->headers_too_long)
-        return sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: the server's headers do not end within %d kB", url, HEADER_LIMIT >> 10);
+        return sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: the server's headers do not end within %d kB", url,
+                       HEADER_LIMIT >> 10);
     if (code == CURLE_OUT_OF_MEMORY) return sl_fail_memory(error, "a download", 0);
     at->response->may_retry = may_try_again(code);
     const char *why = at->message[0] ? at->message : curl_easy_strerror(code);
@@ -259,22 +265,25 @@ static sllm_status explain_refusal(hop *at, const char *url, sllm_error *error) 
     const char *word = response->error_code;
     long code = response->code;
     if (!strcmp(word, "GatedRepo") || code == 403)
-        return sl_fail(error, SLLM_ERROR_NETWORK,
-                       "%.300s: HTTP %ld%s%s: access is granted by the owner: accept the licence on the model's page of the hub, "
-                       "then pull with a token file of that account (--token-file)", url, code, word[0] ? " " : "", word);
+        return sl_fail(
+            error, SLLM_ERROR_NETWORK,
+            "%.300s: HTTP %ld%s%s: access is granted by the owner: accept the licence on the model's page of the hub, "
+            "then pull with a token file of that account (--token-file)",
+            url, code, word[0] ? " " : "", word);
     if (code == 401)
-        return sl_fail(error, SLLM_ERROR_NETWORK,
-                       "%.300s: HTTP 401: %s", url,
+        return sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: HTTP 401: %s", url,
                        at->hub->token ? "the hub refuses the token: is it still valid, and may it read this repository?"
                                       : "no such repository, or one that needs an access token (--token-file)");
     if (code == 404)
         return sl_fail(error, SLLM_ERROR_NOT_FOUND, "%.300s: HTTP 404: the hub has no such %s: check the spelling", url,
                        !strcmp(word, "RevisionNotFound") ? "revision"
-                       : !strcmp(word, "EntryNotFound") ? "file" : "repository, revision or file");
+                       : !strcmp(word, "EntryNotFound")  ? "file"
+                                                         : "repository, revision or file");
     response->may_retry = code == 408 || code == 429 || (code >= 500 && code != 501);
     return sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: HTTP %ld%s", url, code,
                    code == 429   ? " (too many requests: wait a while)"
-                   : code >= 500 ? " (the server has a problem: try later)" : "");
+                   : code >= 500 ? " (the server has a problem: try later)"
+                                 : "");
 }
 
 /* ---------------------------------------------------------------- the whole */
@@ -285,10 +294,12 @@ static sllm_status check_hop(const sllm_hub *hub, const char *url, const origin 
     if (!find_origin(url, where))
         return sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: not an http or https address without a user name", url);
     if (before && before->secure && !where->secure)
-        return sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: the server redirects from https to http, which is refused", url);
+        return sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: the server redirects from https to http, which is refused",
+                       url);
     *is_hub = find_origin(hub->endpoint, &home) && !strcmp(home.text, where->text);
     if (*is_hub && hub->token && !where->secure && !where->loopback)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: a token is not sent over http: use an https address", hub->endpoint);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: a token is not sent over http: use an https address",
+                       hub->endpoint);
     return SLLM_OK;
 }
 
@@ -311,7 +322,8 @@ sllm_status sl_http_get(sllm_hub *hub, const sl_http_request *request, sl_http_r
         if (!answered) status = explain_transfer(&at, code, url, error);
         else if (response->code >= 300 && response->code < 400 && next) {
             if (redirects == MAX_REDIRECTS)
-                status = sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: more than %d redirects", request->url, MAX_REDIRECTS);
+                status =
+                    sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: more than %d redirects", request->url, MAX_REDIRECTS);
             free(url);
             if (!(url = strdup(next)) && !status) status = sl_fail_memory(error, "a redirect", 0);
             continue;
@@ -351,7 +363,8 @@ static bool on_wait(void *user) {
 sllm_status sl_http_get_json(sllm_hub *hub, const char *url, sl_arena *arena, const sl_json **root, sllm_error *error) {
     enum { TIME_LIMIT = 300 };
     document got = {.hub = hub, .text = {.limit = SL_HUB_JSON_LIMIT}};
-    sl_http_request request = {.url = url, .time_limit = TIME_LIMIT, .on_body = on_document, .keep_going = on_wait, .user = &got};
+    sl_http_request request = {
+        .url = url, .time_limit = TIME_LIMIT, .on_body = on_document, .keep_going = on_wait, .user = &got};
     sl_http_response response;
     sllm_status status;
     for (int attempt = 1;; attempt++) {
@@ -364,9 +377,11 @@ sllm_status sl_http_get_json(sllm_hub *hub, const char *url, sl_arena *arena, co
         }
     }
     if (got.text.failed)
-        status = sl_fail(error, SLLM_ERROR_FORMAT, "%.300s: the answer is larger than %d MB", url, SL_HUB_JSON_LIMIT >> 20);
+        status =
+            sl_fail(error, SLLM_ERROR_FORMAT, "%.300s: the answer is larger than %d MB", url, SL_HUB_JSON_LIMIT >> 20);
     if (!status && response.code != 200)
-        status = sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: HTTP %ld where a list of files is expected", url, response.code);
+        status = sl_fail(error, SLLM_ERROR_NETWORK, "%.300s: HTTP %ld where a list of files is expected", url,
+                         response.code);
     if (!status) status = sl_json_parse(arena, got.text.data ? got.text.data : "", got.text.length, url, root, error);
     sl_buffer_free(&got.text);
     return status;

@@ -39,7 +39,8 @@ bool sl_hub_sleep(sllm_hub *hub, double seconds) {
 }
 
 sllm_status sl_hub_cancelled(const char *what, sllm_error *error) {
-    return sl_fail(error, SLLM_ERROR_CANCELLED, "%s: cancelled; what arrived is kept and the next pull continues there", what);
+    return sl_fail(error, SLLM_ERROR_CANCELLED, "%s: cancelled; what arrived is kept and the next pull continues there",
+                   what);
 }
 
 /* ---------------------------------------------------------------- opening */
@@ -57,7 +58,8 @@ static sllm_status read_token(sllm_hub *hub, const char *path, sllm_error *error
     bool ok = length && rest == text.length;
     for (size_t i = start; i < start + length; i++)
         if (text.data[i] < 0x21 || text.data[i] > 0x7e) ok = false; /* it becomes part of a header */
-    if (!ok) status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: a token file holds one line of printable characters", path);
+    if (!ok)
+        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: a token file holds one line of printable characters", path);
     else if (!(hub->token = sl_arena_copy(&hub->arena, text.data + start, length)))
         status = sl_fail_memory(error, path, length);
     sl_buffer_free(&text);
@@ -72,7 +74,8 @@ static const char *copy_without_slash(sl_arena *arena, const char *text) {
 
 static sllm_status open_catalogue(sllm_hub *hub, const char *path, sllm_error *error) {
     if (!path)
-        return sl_catalogue_load(hub, (const char *)sl_catalogue_json, sl_catalogue_json_size, "built-in catalogue", error);
+        return sl_catalogue_load(hub, (const char *)sl_catalogue_json, sl_catalogue_json_size, "built-in catalogue",
+                                 error);
     sl_buffer text = {0};
     sllm_status status = sl_file_read(path, SL_HUB_JSON_LIMIT, &text, error);
     if (!status) status = sl_catalogue_load(hub, text.data, text.length, path, error);

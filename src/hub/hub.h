@@ -25,22 +25,22 @@
 #include "sllm_hub.h"
 
 enum {
-    SL_HUB_PATH = 4096,       /* bytes of the longest path that is handled */
-    SL_HUB_ID = 224,          /* bytes of a manifest's id: ID.json.partial must be a file name */
+    SL_HUB_PATH = 4096,          /* bytes of the longest path that is handled */
+    SL_HUB_ID = 224,             /* bytes of a manifest's id: ID.json.partial must be a file name */
     SL_HUB_JSON_LIMIT = 32 << 20 /* bytes of catalogue, manifest or hub answer that are read */
 };
 
 struct sllm_hub {
-    sl_arena arena;           /* the strings below and the catalogue */
+    sl_arena arena; /* the strings below and the catalogue */
     const char *cache_dir;
-    const char *endpoint;     /* no slash at the end */
-    const char *token;        /* NULL: none */
+    const char *endpoint; /* no slash at the end */
+    const char *token;    /* NULL: none */
     const char *python;
     int stall_seconds, retries;
     bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);
     void *user;
-    double last_progress;     /* sl_clock of the last call */
-    const char *what;         /* of that call */
+    double last_progress; /* sl_clock of the last call */
+    const char *what;     /* of that call */
     bool cancelled;
     const sl_json *catalogue; /* root object, checked */
     const sl_json *models;    /* its array of entries */
@@ -90,16 +90,16 @@ void sl_catalogue_near(const sllm_hub *hub, const char *name, char *out, size_t 
 /* ---------------------------------------------------------------- manifests (manifest.c) */
 
 typedef struct sl_manifest_file {
-    const char *path; /* relative to the cache, checked */
-    uint64_t bytes;   /* UINT64_MAX: not known yet */
+    const char *path;   /* relative to the cache, checked */
+    uint64_t bytes;     /* UINT64_MAX: not known yet */
     const char *sha256; /* 64 hexadecimal digits; "" when not known yet */
 } sl_manifest_file;
 
 typedef struct sl_manifest {
-    sl_arena arena;       /* everything below */
+    sl_arena arena;                 /* everything below */
     const char *id, *name, *source; /* source: "pip:PACKAGE==VERSION ..." or "hf:OWNER/REPO@COMMIT" */
-    const char *path;     /* what is loaded, relative to the cache: a file, or a folder */
-    const char *commit;   /* "" for packages */
+    const char *path;               /* what is loaded, relative to the cache: a file, or a folder */
+    const char *commit;             /* "" for packages */
     const char *pulled, *verified;  /* UTC, "2026-01-15T09:30:00Z"; "" never */
     bool complete;
     sl_manifest_file *files; /* [n_files] */

@@ -69,10 +69,11 @@ uint64_t sl_free_space(const char *path) {
 sllm_status sl_check_space(sllm_hub *hub, uint64_t bytes, sllm_error *error) {
     enum { MARGIN = 16 << 20 }; /* manifests, and not filling the disk to the last byte */
     uint64_t free_bytes = sl_free_space(hub->cache_dir);
-    if (!free_bytes || free_bytes >= bytes + MARGIN) return SLLM_OK;
-    return sl_fail(error, SLLM_ERROR_IO,
-                   "%s: %.1f MB are needed but %.1f MB are free: make room (`sllm rm MODEL`) or put the cache elsewhere",
-                   hub->cache_dir, (double)(bytes + MARGIN) / 1e6, (double)free_bytes / 1e6);
+    if (!free_bytes || (free_bytes >= MARGIN && free_bytes - MARGIN >= bytes)) return SLLM_OK;
+    return sl_fail(
+        error, SLLM_ERROR_IO,
+        "%s: %.1f MB are needed but %.1f MB are free: make room (`sllm rm MODEL`) or put the cache elsewhere",
+        hub->cache_dir, ((double)bytes + MARGIN) / 1e6, (double)free_bytes / 1e6);
 }
 
 void sl_time_text(char out[32]) {
@@ -132,7 +133,7 @@ sllm_status sl_manifest_read(sllm_hub *hub, const char *id, sl_manifest *manifes
         read_files(manifest, sl_json_get(root, "files")))
         return SLLM_OK;
     sl_manifest_free(manifest);
-    return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the manifest is damaged: delete it and pull the model again", path);
+    return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the manifest is damaged: pull the model again", path);
 }
 
 sllm_status sl_manifest_write(sllm_hub *hub, const sl_manifest *manifest, sllm_error *error) {
@@ -185,7 +186,9 @@ bool sl_manifest_is_whole(sllm_hub *hub, const sl_manifest *manifest) {
     return true;
 }
 
-static int compare_ids(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int compare_ids(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 sllm_status sl_manifest_ids(sllm_hub *hub, sl_arena *arena, const char ***ids, size_t *n, sllm_error *error) {
     char path[SL_HUB_PATH];
@@ -219,7 +222,8 @@ sllm_status sl_manifest_ids(sllm_hub *hub, sl_arena *arena, const char ***ids, s
  * that has the name now. */
 static bool is_still_named(int fd, const char *path) {
     struct stat held, named;
-    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
+           held.st_dev == named.st_dev;
 }
 
 sllm_status sl_cache_lock(sllm_hub *hub, const char *id, int *lock, sllm_error *error) {

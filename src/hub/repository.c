@@ -1,6 +1,6 @@
 /* A Hugging Face-style repository: the hub lists its files, we pick those that make a model, and fetch them one by one.
- * The list comes from /api/models/OWNER/REPO[/revision/REVISION]?blobs=true, which names the commit, each file's size and, for
- * large files, its SHA-256; a file's content from /OWNER/REPO/resolve/COMMIT/FILE. */
+ * The list comes from /api/models/OWNER/REPO[/revision/REVISION]?blobs=true, which names the commit, each file's size
+ * and, for large files, its SHA-256; a file's content from /OWNER/REPO/resolve/COMMIT/FILE. */
 #include "hub/hub.h"
 
 #include "base/error.h"
@@ -29,7 +29,7 @@ typedef struct repository {
     const char *commit; /* or the revision asked for, when the hub does not say */
     remote_file *files; /* [n] */
     size_t n, n_chosen;
-    const char *load;   /* the path in the repository that is loaded; "" the folder */
+    const char *load; /* the path in the repository that is loaded; "" the folder */
 } repository;
 
 /* ---------------------------------------------------------------- listing */
@@ -43,7 +43,8 @@ static void read_file_entry(const sl_json *item, remote_file *file) {
     const char *sha256 = sl_json_string(sl_json_get(large, "sha256"));
     int64_t bytes;
     if (!sha256) sha256 = sl_json_string(sl_json_get(large, "oid"));
-    *file = (remote_file){sl_json_string(sl_json_get(item, "rfilename")), UINT64_MAX, is_hex(sha256, 64) ? sha256 : "", false};
+    *file = (remote_file){sl_json_string(sl_json_get(item, "rfilename")), UINT64_MAX, is_hex(sha256, 64) ? sha256 : "",
+                          false};
     const sl_json *size = sl_json_get(large, "size");
     if (!size) size = sl_json_get(item, "size");
     if (sl_json_int64(size, &bytes) && bytes >= 0) file->bytes = (uint64_t)bytes;
@@ -92,7 +93,8 @@ static void split_part(const char *path, const char *ending, int *part, int *par
     if (n <= tail) return;
     const char *numbers = path + n - tail;
     for (size_t i = 0; i < 15; i++)
-        if ("-ddddd-of-ddddd"[i] == 'd' ? numbers[i] < '0' || numbers[i] > '9' : numbers[i] != "-ddddd-of-ddddd"[i]) return;
+        if ("-ddddd-of-ddddd"[i] == 'd' ? numbers[i] < '0' || numbers[i] > '9' : numbers[i] != "-ddddd-of-ddddd"[i])
+            return;
     *part = atoi(numbers + 1);
     *parts = atoi(numbers + 10);
     *prefix = n - tail;
@@ -119,7 +121,8 @@ static sllm_status choose_gguf(repository *repo, remote_file *wanted, sllm_error
         found++;
     }
     if (found == parts) return SLLM_OK;
-    return sl_fail(error, SLLM_ERROR_FORMAT, "%s: %d of its %d parts are in the repository", wanted->path, found, parts);
+    return sl_fail(error, SLLM_ERROR_FORMAT, "%s: %d of its %d parts are in the repository", wanted->path, found,
+                   parts);
 }
 
 /* A model of its own: not the image projector or the importance matrix that lie beside models. */
@@ -134,13 +137,26 @@ static bool is_gguf_model(const remote_file *file) {
 
 /* The files beside the weights that make a checkpoint: configuration, tokenizer, template, licence. */
 static bool is_companion(const char *path) {
-    static const char *const names[] = {
-        "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-        "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.json", "vocab.txt",
-        "merges.txt", "tekken.json", "spiece.model", "sentencepiece.bpe.model", "model.safetensors.index.json"};
+    static const char *const names[] = {"config.json",
+                                        "generation_config.json",
+                                        "tokenizer.json",
+                                        "tokenizer.model",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "chat_template.jinja",
+                                        "chat_template.json",
+                                        "vocab.json",
+                                        "vocab.txt",
+                                        "merges.txt",
+                                        "tekken.json",
+                                        "spiece.model",
+                                        "sentencepiece.bpe.model",
+                                        "model.safetensors.index.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(path, names[i])) return true;
-    return !strchr(path, '/') && (ends_with(path, ".tiktoken") || !strncmp(path, "LICENSE", 7) || !strncmp(path, "NOTICE", 6));
+    return !strchr(path, '/') &&
+           (ends_with(path, ".tiktoken") || !strncmp(path, "LICENSE", 7) || !strncmp(path, "NOTICE", 6));
 }
 
 static remote_file *find_file(repository *repo, const char *path) {
@@ -162,7 +178,8 @@ static size_t choose_safetensors(repository *repo, bool really) {
         int part, parts;
         size_t prefix;
         split_part(repo->files[i].path, ending, &part, &parts, &prefix);
-        if (!ends_with(repo->files[i].path, ending) || prefix != 5 || strncmp(repo->files[i].path, "model", 5)) continue;
+        if (!ends_with(repo->files[i].path, ending) || prefix != 5 || strncmp(repo->files[i].path, "model", 5))
+            continue;
         if (really) choose(repo, &repo->files[i]);
         found++;
     }
@@ -188,23 +205,25 @@ static sllm_status explain_choice(repository *repo, size_t n_gguf, sllm_error *e
             if (list.length + strlen(repo->files[i].path) > 600) break;
             sl_buffer_printf(&list, "%s%s", shown++ ? ", " : "", repo->files[i].path);
         }
-        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "hf:%s/%s holds %zu GGUF models: choose one, as hf:%s/%s/FILE.gguf: %s%s",
-                         name->owner, name->repo, n_gguf, name->owner, name->repo, list.data ? list.data : "",
-                         shown < n_gguf ? ", ..." : "");
+        status =
+            sl_fail(error, SLLM_ERROR_ARGUMENT,
+                    "hf:%s/%s holds %zu GGUF models: choose one, as hf:%s/%s/FILE.gguf: %s%s", name->owner, name->repo,
+                    n_gguf, name->owner, name->repo, list.data ? list.data : "", shown < n_gguf ? ", ..." : "");
     } else if (find_file(repo, "adapter_model.safetensors")) {
-        status = sl_fail(error, SLLM_ERROR_UNSUPPORTED, "hf:%s/%s is an adapter, not a model: pull the model it adapts", name->owner,
-                         name->repo);
+        status = sl_fail(error, SLLM_ERROR_UNSUPPORTED, "hf:%s/%s is an adapter, not a model: pull the model it adapts",
+                         name->owner, name->repo);
     } else {
         const char *pickle = NULL;
         for (size_t i = 0; i < repo->n && !pickle; i++)
             if (ends_with(repo->files[i].path, ".bin") || ends_with(repo->files[i].path, ".pth") ||
                 ends_with(repo->files[i].path, ".pt"))
                 pickle = repo->files[i].path;
-        status = sl_fail(error, SLLM_ERROR_UNSUPPORTED,
-                         "hf:%s/%s has neither a GGUF file nor config.json with model*.safetensors%s%s%s", name->owner, name->repo,
-                         pickle ? "; its " : "", pickle ? pickle : "",
-                         pickle ? " is a pickle, whose loading may run code: it is never fetched (look for a safetensors revision)"
-                                : "");
+        status = sl_fail(
+            error, SLLM_ERROR_UNSUPPORTED,
+            "hf:%s/%s has neither a GGUF file nor config.json with model*.safetensors%s%s%s", name->owner, name->repo,
+            pickle ? "; its " : "", pickle ? pickle : "",
+            pickle ? " is a pickle, whose loading may run code: it is never fetched (look for a safetensors revision)"
+                   : "");
     }
     sl_buffer_free(&list);
     return status;
@@ -213,8 +232,8 @@ static sllm_status explain_choice(repository *repo, size_t n_gguf, sllm_error *e
 static sllm_status choose_named(repository *repo, const char *file, sllm_error *error) {
     if (!ends_with(file, ".gguf"))
         return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
-                       "%s: only GGUF files are pulled by name; a safetensors checkpoint is pulled whole, as hf:%s/%s", file,
-                       repo->source->hf.owner, repo->source->hf.repo);
+                       "%s: only GGUF files are pulled by name; a safetensors checkpoint is pulled whole, as hf:%s/%s",
+                       file, repo->source->hf.owner, repo->source->hf.repo);
     remote_file *wanted = find_file(repo, file);
     if (wanted) return choose_gguf(repo, wanted, error);
     const char *near = NULL;
@@ -223,8 +242,8 @@ static sllm_status choose_named(repository *repo, const char *file, sllm_error *
         int distance = is_gguf_model(&repo->files[i]) ? sl_name_distance(file, repo->files[i].path) : 1000;
         if (distance < nearest) nearest = distance, near = repo->files[i].path;
     }
-    return sl_fail(error, SLLM_ERROR_NOT_FOUND, "hf:%s/%s has no file %s%s%s%s", repo->source->hf.owner, repo->source->hf.repo, file,
-                   near ? " (is " : "", near ? near : "", near ? " meant?)" : "");
+    return sl_fail(error, SLLM_ERROR_NOT_FOUND, "hf:%s/%s has no file %s%s%s%s", repo->source->hf.owner,
+                   repo->source->hf.repo, file, near ? " (is " : "", near ? near : "", near ? " meant?)" : "");
 }
 
 /* A folder with config.json and safetensors is a checkpoint, whatever else lies in it; otherwise the one GGUF file. */
@@ -242,9 +261,11 @@ static sllm_status choose_files(repository *repo, sllm_error *error) {
 
 /* ENDPOINT/OWNER/REPO/resolve/COMMIT/FILE, the file's name percent-encoded. */
 static sllm_status file_url(const repository *repo, const char *path, sl_buffer *url, sllm_error *error) {
-    sl_buffer_printf(url, "%s/%s/%s/resolve/%s/", repo->hub->endpoint, repo->source->hf.owner, repo->source->hf.repo, repo->commit);
+    sl_buffer_printf(url, "%s/%s/%s/resolve/%s/", repo->hub->endpoint, repo->source->hf.owner, repo->source->hf.repo,
+                     repo->commit);
     for (const unsigned char *c = (const unsigned char *)path; *c; c++) {
-        bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || strchr("-._~/", *c);
+        bool plain =
+            (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || strchr("-._~/", *c);
         sl_buffer_printf(url, plain ? "%c" : "%%%02X", *c);
     }
     return url->failed ? sl_fail_memory(error, "address", 0) : SLLM_OK;
@@ -270,13 +291,15 @@ static sllm_status fill_manifest(repository *repo, sl_manifest *manifest, sllm_e
         char path[SL_HUB_ID + 1100];
         n = snprintf(path, sizeof path, "%s/%s", folder, repo->files[i].path);
         const char *copy = sl_arena_copy(arena, path, (size_t)n);
-        manifest->files[manifest->n_files++] = (sl_manifest_file){copy, repo->files[i].bytes, ""}; /* no checksum: not here yet */
+        manifest->files[manifest->n_files++] =
+            (sl_manifest_file){copy, repo->files[i].bytes, ""}; /* no checksum: not here yet */
         if (repo->load == repo->files[i].path) manifest->path = copy;
         ok = copy && sl_name_is_safe_path(copy);
     }
     if (ok && !manifest->path) manifest->path = sl_arena_copy(arena, folder, strlen(folder));
-    return ok && manifest->path ? SLLM_OK : sl_fail(error, SLLM_ERROR_MEMORY, "hf:%s/%s: file names too long, or out of memory",
-                                                    repo->source->hf.owner, repo->source->hf.repo);
+    return ok && manifest->path ? SLLM_OK
+                                : sl_fail(error, SLLM_ERROR_MEMORY, "hf:%s/%s: file names too long, or out of memory",
+                                          repo->source->hf.owner, repo->source->hf.repo);
 }
 
 static bool on_check(void *user, uint64_t done, uint64_t total) {
@@ -301,8 +324,8 @@ static void keep_records(const repository *repo, const sl_manifest *before, sl_m
 }
 
 /* True when the file is in the cache already, in this version: recorded, or its checksum says so. */
-static sllm_status is_present(repository *repo, const sl_manifest_file *file, const remote_file *remote, const char *path,
-                              char sha256[65], bool *present, sllm_error *error) {
+static sllm_status is_present(repository *repo, const sl_manifest_file *file, const remote_file *remote,
+                              const char *path, char sha256[65], bool *present, sllm_error *error) {
     struct stat info;
     *present = false;
     if (stat(path, &info) < 0 || !S_ISREG(info.st_mode)) return SLLM_OK;
@@ -318,8 +341,8 @@ static sllm_status is_present(repository *repo, const sl_manifest_file *file, co
     return status;
 }
 
-static sllm_status fetch_file(repository *repo, sl_manifest *manifest, sl_manifest_file *file, const remote_file *remote,
-                              uint64_t done_before, uint64_t total, sllm_error *error) {
+static sllm_status fetch_file(repository *repo, sl_manifest *manifest, sl_manifest_file *file,
+                              const remote_file *remote, uint64_t done_before, uint64_t total, sllm_error *error) {
     char path[SL_HUB_PATH], sha256[65] = "";
     sl_buffer url = {0};
     struct stat info;
@@ -329,8 +352,12 @@ static sllm_status fetch_file(repository *repo, sl_manifest *manifest, sl_manife
     if (!status && present && stat(path, &info) == 0) file->bytes = (uint64_t)info.st_size;
     if (!status && !present) {
         status = file_url(repo, remote->path, &url, error);
-        sl_download job = {.url = url.data, .what = remote->path, .path = path, .bytes = remote->bytes,
-                           .done_before = done_before, .total = total};
+        sl_download job = {.url = url.data,
+                           .what = remote->path,
+                           .path = path,
+                           .bytes = remote->bytes,
+                           .done_before = done_before,
+                           .total = total};
         snprintf(job.sha256, sizeof job.sha256, "%s", remote->sha256);
         if (!status) status = sl_download_file(repo->hub, &job, error);
         if (!status) file->bytes = job.bytes, memcpy(sha256, job.sha256, sizeof sha256);
@@ -367,14 +394,16 @@ static uint64_t missing_bytes(const repository *repo, const sl_manifest *manifes
 static sllm_status fetch_all(repository *repo, sl_manifest *manifest, sllm_error *error) {
     uint64_t total, done = 0;
     size_t index = 0;
+    const char *last = manifest->name;
     sllm_status status = sl_check_space(repo->hub, missing_bytes(repo, manifest, &total), error);
     for (size_t i = 0; i < repo->n && !status; i++) {
         if (!repo->files[i].chosen) continue;
         status = fetch_file(repo, manifest, &manifest->files[index], &repo->files[i], done, total, error);
         if (!status) done += manifest->files[index++].bytes;
+        last = repo->files[i].path;
         if (!status) status = sl_manifest_write(repo->hub, manifest, error); /* an interruption forgets nothing */
     }
-    if (!status) sl_hub_progress(repo->hub, manifest->name, done, done, true);
+    if (!status) sl_hub_progress(repo->hub, last, done, done, true);
     return status;
 }
 

@@ -1,5 +1,5 @@
-/* Every quantised type seen as one thing: small integer codes, a float scale for each group of 16 or 32 of them, and for
- * some types a float minimum a group:
+/* Every quantised type seen as one thing: small integer codes, a float scale for each group of 16 or 32 of them, and
+ * for some types a float minimum a group:
  *
  *     value = scale[group] * code            types without minimums
  *     value = scale[group] * code + min[group]

@@ -61,8 +61,8 @@ INLINE __m256i nibbles_to_bytes(const uint8_t *qs) {
 INLINE __m256i bits_to_16(const uint8_t *qh) {
     uint32_t bits;
     memcpy(&bits, qh, 4);
-    __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits),
-                                         _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+    __m256i which = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), which);
     __m256i select = _mm256_set1_epi64x((long long)0x8040201008040201u);
     __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, select), select);
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
@@ -328,7 +328,7 @@ INLINE __m256i load16_twice(const uint8_t *p, const uint8_t *q) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(lower), _mm_loadu_si128((const __m128i *)(const void *)q), 1);
 }
 
-/* The fifth bits of 16 columns of two groups, as 16 or 0; qh words in the halves, `byte` the first of their two bytes. */
+/* The fifth bits of 16 columns of two groups, as 16 or 0; qh words in the halves, `byte` the first of two bytes. */
 INLINE __m256i fifth_bits(__m256i words, int byte) {
     __m128i which = _mm_set_epi64x((byte + 1) * 0x0101010101010101, byte * 0x0101010101010101);
     __m256i spread = _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(which));
@@ -337,8 +337,8 @@ INLINE __m256i fifth_bits(__m256i words, int byte) {
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
 }
 
-/* Codes of groups b and b + 1 (b even): columns 0..15 of both in the halves of *head, 16..31 in *tail. A dot product then
- * leaves each group's sum in a half, and one reduction serves two groups. */
+/* Codes of groups b and b + 1 (b even): columns 0..15 of both in the halves of *head, 16..31 in *tail. A dot product
+ * then leaves each group's sum in a half, and one reduction serves two groups. */
 INLINE void pair_of(sl_type type, const uint8_t *row, int64_t b, __m256i *head, __m256i *tail) {
     __m256i mask = _mm256_set1_epi8(15);
     if (is_k(type)) { /* both groups lie in the nibbles of the same 32 bytes */
@@ -398,7 +398,8 @@ INLINE __m256 add_two(sl_type type, __m256 sum, const uint8_t *const rows[8], co
 
 /* Eight rows times one token. `ahead`: bytes from these rows to those that come next. Eight short streams at once are
  * more than the processor's own prefetching follows, so the same columns of the next rows are asked for here. */
-INLINE __m256 eight_rows(sl_type type, const uint8_t *const rows[8], const sl_rounded *a, int64_t groups, size_t ahead) {
+INLINE __m256 eight_rows(sl_type type, const uint8_t *const rows[8], const sl_rounded *a, int64_t groups,
+                         size_t ahead) {
     __m256 sum = _mm256_setzero_ps();
     span s;
     size_t span_bytes = (size_t)(is_k(type) ? 1 : 8) * (size_t)block_bytes(type);
@@ -567,7 +568,7 @@ INLINE void many_tokens(sl_type type, panel_multiplier *multiply, const sl_produ
 /* ---------------------------------------------------------------- one function a type */
 
 /* Below this many tokens the interleaving costs more than it saves. */
-enum { MANY = 6 };
+enum { MANY = 3 };
 
 #define DEFINE_TYPE(TYPE, name, id, block, bytes, group, offset, top, has_min) \
     static void multiply_##name(const sl_product *p, const panel *w, int64_t r, int rows, int64_t column, \

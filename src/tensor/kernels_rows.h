@@ -77,6 +77,20 @@ VINLINE vfloat v_normal_integral(vfloat x) {
 
 /* ---------------------------------------------------------------- rounding of activations */
 
+/* Codes of a group whose largest value becomes `levels`, and the squared error, summed as kernels_table.h says. */
+VINLINE float round_error(const __m256 v[4], float amax, float levels, __m256i q[4]) {
+    __m256 factor = _mm256_set1_ps(levels / amax), scale = _mm256_set1_ps(amax / levels), sum = _mm256_setzero_ps();
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], factor)); /* nearest, ties to even */
+        __m256 error = _mm256_sub_ps(v[i], _mm256_mul_ps(_mm256_cvtepi32_ps(q[i]), scale));
+        sum = _mm256_add_ps(sum, _mm256_mul_ps(error, error));
+    }
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 /* Group of 32 at x, the last one padded by the caller. Same bits as the scalar table's. */
 VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16) {
     __m256i magnitude = _mm256_set1_epi32(0x7fffffff), top = _mm256_setzero_si256();
@@ -97,10 +111,16 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
         *sum32 = sum16[0] = sum16[1] = 0;
         return;
     }
-    __m256 factor = _mm256_set1_ps(127.0f / amax);
     __m256i q[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], factor)); /* nearest, ties to even */
+    float least = INFINITY, levels = 0;
+    for (int k = 0; k < SL_ROUND_TRIES; k++) {
+        __m256i codes_k[4];
+        float error = round_error(v, amax, sl_round_levels(k), codes_k);
+        if (k && !(error < least)) continue;
+        least = error;
+        levels = sl_round_levels(k);
+        memcpy(q, codes_k, sizeof q);
+    }
     __m256i first = _mm256_add_epi32(q[0], q[1]), second = _mm256_add_epi32(q[2], q[3]);
     __m256i both = _mm256_hadd_epi32(first, second); /* per half: two of the first, two of the second */
     both = _mm256_hadd_epi32(both, both);
@@ -108,7 +128,7 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
     sum16[0] = _mm_cvtsi128_si32(sums);
     sum16[1] = _mm_extract_epi32(sums, 1);
     *sum32 = sum16[0] + sum16[1];
-    *scale = amax / 127.0f;
+    *scale = amax / levels;
     __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)(void *)codes, bytes);
@@ -242,7 +262,7 @@ VINLINE vfloat load_kv(sl_kv_type type, const char *row, int64_t i, int64_t n) {
     return vf_from_f16(lanes);
 }
 
-/* Four keys at once: four sums in flight hide the latency of each. */
+/* Four keys at once, or one: four sums in flight hide the latency of each, and share a reduction. */
 VINLINE void score_keys(sl_kv_type type, float *scores, const float *q, const char *k, size_t stride, int keys,
                         int64_t head_dim, float factor) {
     vfloat sums[4];
@@ -254,8 +274,8 @@ VINLINE void score_keys(sl_kv_type type, float *scores, const float *q, const ch
         for (int j = 0; j < keys; j++)
             sums[j] = vf_fma(v, load_kv(type, k + (size_t)j * stride, i, head_dim), sums[j]);
     }
-#pragma GCC unroll 4
-    for (int j = 0; j < keys; j++) scores[j] = factor * vf_sum(sums[j]);
+    if (keys == 4) _mm_storeu_ps(scores, _mm_mul_ps(_mm_set1_ps(factor), vf_sum4(sums)));
+    else scores[0] = factor * vf_sum(sums[0]);
 }
 
 VINLINE void score_all(sl_kv_type type, float *scores, const float *q, const char *k, size_t stride, int64_t n,
@@ -271,20 +291,28 @@ static void kv_scores(sl_kv_type type, float *scores, const float *q, const void
     else score_all(SL_KV_F16, scores, q, k, stride, n, head_dim, factor);
 }
 
-/* `vectors` neighbouring vectors of the output in registers while all positions pass. */
+/* `vectors` neighbouring vectors of the output in registers while all positions pass. Even and odd positions have sums
+ * of their own, added at the end: one sum would wait for itself at every position. */
 VINLINE void mix_columns(sl_kv_type type, float *out, const float *p, const char *v, size_t stride, int64_t n,
                          int64_t first, int64_t head_dim, int vectors) {
-    vfloat sums[4];
+    vfloat even[4], odd[4];
 #pragma GCC unroll 4
-    for (int c = 0; c < vectors; c++) sums[c] = vf_zero();
-    for (int64_t j = 0; j < n; j++) {
+    for (int c = 0; c < vectors; c++) even[c] = odd[c] = vf_zero();
+    for (int64_t j = 0; j < n; j += 2) {
+        const char *row = v + (size_t)j * stride, *next = row + stride;
         vfloat weight = vf_set1(p[j]);
 #pragma GCC unroll 4
         for (int c = 0; c < vectors; c++)
-            sums[c] = vf_fma(weight, load_kv(type, v + (size_t)j * stride, first + c * LANES, head_dim), sums[c]);
+            even[c] = vf_fma(weight, load_kv(type, row, first + c * LANES, head_dim), even[c]);
+        if (j + 1 == n) break;
+        weight = vf_set1(p[j + 1]);
+#pragma GCC unroll 4
+        for (int c = 0; c < vectors; c++)
+            odd[c] = vf_fma(weight, load_kv(type, next, first + c * LANES, head_dim), odd[c]);
     }
 #pragma GCC unroll 4
-    for (int c = 0; c < vectors; c++) store_some(out + first + c * LANES, sums[c], head_dim - first - c * LANES);
+    for (int c = 0; c < vectors; c++)
+        store_some(out + first + c * LANES, vf_add(even[c], odd[c]), head_dim - first - c * LANES);
 }
 
 VINLINE void mix_all(sl_kv_type type, float *out, const float *p, const char *v, size_t stride, int64_t n,

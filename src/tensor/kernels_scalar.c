@@ -18,6 +18,23 @@ static uint32_t magnitude_bits(float f) {
     return bits & 0x7fffffff;
 }
 
+/* The code for the largest value that leaves the smallest squared error (kernels_table.h). */
+static float best_levels(const float *x, int64_t n, float amax) {
+    float best = 0.0f, least = INFINITY;
+    for (int k = 0; k < SL_ROUND_TRIES; k++) {
+        float levels = sl_round_levels(k), factor = levels / amax, scale = amax / levels, lanes[8] = {0};
+        for (int64_t i = 0; i < n; i++) {
+            float error = x[i] - nearest(x[i] * factor) * scale;
+            lanes[i % 8] += error * error;
+        }
+        float sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+        if (k && !(sum < least)) continue;
+        least = sum;
+        best = levels;
+    }
+    return best;
+}
+
 static void round_row(const float *x, int64_t n, void *out) {
     sl_rounded row = sl_rounded_at(out, n, 0);
     int8_t *codes = (int8_t *)row.codes;
@@ -33,8 +50,8 @@ static void round_row(const float *x, int64_t n, void *out) {
         float amax;
         memcpy(&amax, &top, 4);
         bool finite = top < 0x7f800000, usable = finite && amax >= SL_ROUND_MIN;
-        float factor = usable ? 127.0f / amax : 0.0f;
-        scale[b] = usable ? amax / 127.0f : finite ? 0.0f : NAN;
+        float levels = usable ? best_levels(x + 32 * b, count, amax) : 0.0f, factor = levels / amax;
+        scale[b] = usable ? amax / levels : finite ? 0.0f : NAN;
         for (int i = 0; i < 32; i++)
             codes[32 * b + i] = usable && i < count ? (int8_t)nearest(x[32 * b + i] * factor) : 0;
         for (int h = 0; h < 2; h++) {
@@ -45,8 +62,8 @@ static void round_row(const float *x, int64_t n, void *out) {
     }
 }
 
-/* Adds one format block's groups of a row to *sum, in the order that kernels_table.h fixes. `first` is the block's first
- * column. */
+/* Adds one format block's groups of a row to *sum, in the order that kernels_table.h fixes. `first` is the block's
+ * first column. */
 static void add_block(const sl_codes *form, int n_codes, const int8_t *codes, const float *scales, const float *mins,
                       const sl_rounded *a, int64_t first, float *sum) {
     for (int c = 0, g = 0; c < n_codes; c += form->group, g++) {

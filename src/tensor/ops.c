@@ -148,7 +148,9 @@ void sl_layer_norm(float *y, const float *x, const float *weight, const float *b
     sl_kernels_get()->layer_norm(y, x, weight, bias, n, eps);
 }
 void sl_softmax(float *x, int64_t n) { sl_kernels_get()->softmax(x, n); }
-void sl_silu_mul(float *y, const float *gate, const float *up, int64_t n) { sl_kernels_get()->silu_mul(y, gate, up, n); }
+void sl_silu_mul(float *y, const float *gate, const float *up, int64_t n) {
+    sl_kernels_get()->silu_mul(y, gate, up, n);
+}
 void sl_gelu_tanh_mul(float *y, const float *gate, const float *up, int64_t n) {
     sl_kernels_get()->gelu_tanh_mul(y, gate, up, n);
 }

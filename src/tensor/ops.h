@@ -13,7 +13,7 @@
 /* How a forward runs its products. */
 typedef enum sl_arithmetic {
     SL_EXACT, /* f32 activations, weights widened exactly */
-    SL_FAST   /* activations rounded to int8 per 32 (scale f32 = amax / 127) where the weight is quantised */
+    SL_FAST   /* activations rounded to int8 per 32 with an f32 scale where the weight is quantised */
 } sl_arithmetic;
 
 /* Activations x [n_tokens, n] prepared once for the products that share them (q, k, v; gate, up). The f32 rows are
@@ -57,7 +57,7 @@ void sl_kv_store(sl_kv_type type, void *out, const float *x, int64_t n);
 /* scores[j] = scale * q . k[j] for j in [0, n): k rows are `stride` bytes apart, head_dim values each. */
 void sl_kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
                   int64_t head_dim, float scale);
-/* out[d] = sum_j p[j] * v[j][d], j in order. */
+/* out[d] = sum_j p[j] * v[j][d]; the order over j depends on nothing but n. */
 void sl_kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n, int64_t head_dim);
 
 #endif

@@ -105,7 +105,7 @@ void sl_unpack_mxfp4(const uint8_t *block, int8_t *codes, float *scales, float *
     }
 }
 
-/* Unsigned E4M3 (bias 7), halved because the code book is doubled; 0x7f (NaN) reads as 0, as the format's readers do. */
+/* Unsigned E4M3 (bias 7), halved because the code book is doubled; 0x7f (NaN) reads as 0, as in the reference. */
 static float ue4m3_half(uint8_t x) {
     if (x == 0 || x == 0x7f) return 0.0f;
     int exponent = x >> 3 & 15, mantissa = x & 7;

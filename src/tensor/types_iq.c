@@ -28,13 +28,31 @@ static unsigned even_signs(unsigned seven) {
     return seven | (unsigned)__builtin_parity(seven) << 7;
 }
 
-/* Eight elements of an IQ2 lattice with their signs. */
+/* Byte k of the vectors below is element k: eight small integers in one word, as no sum leaves its byte. */
+#define EACH_BYTE(b) ((b) * UINT64_C(0x0101010101010101))
+
+static void store_vector(uint64_t bytes, int n, int8_t *codes) {
+    for (int k = 0; k < n; k++) codes[k] = (int8_t)(uint8_t)(bytes >> (8 * k));
+}
+
+/* Eight two-bit levels to eight bytes. */
+static uint64_t two_bit_levels(uint64_t word) {
+    word = (word | word << 24) & UINT64_C(0x000000ff000000ff);
+    word = (word | word << 12) & UINT64_C(0x000f000f000f000f);
+    return (word | word << 6) & EACH_BYTE(3);
+}
+
+/* Changes the sign of byte k (1..127) where bit k of signs is set. */
+static uint64_t with_signs(uint64_t bytes, unsigned signs) {
+    uint64_t bits = EACH_BYTE((uint64_t)(signs & 255)) & UINT64_C(0x8040201008040201);
+    uint64_t ones = (bits + EACH_BYTE(0x7f)) >> 7 & EACH_BYTE(1);
+    return (bytes ^ ones * 255) + ones;
+}
+
+/* Eight elements of an IQ2 lattice with their signs: levels 8, 25, 43. */
 static void iq2_vector(unsigned word, unsigned signs, int8_t *codes) {
-    static const int8_t level[4] = {8, 25, 43, 0};
-    for (int k = 0; k < 8; k++) {
-        int8_t value = level[word >> (2 * k) & 3];
-        codes[k] = signs >> k & 1 ? (int8_t)-value : value;
-    }
+    uint64_t level = two_bit_levels(word);
+    store_vector(with_signs(EACH_BYTE(8) + level * 17 + (level >> 1 & EACH_BYTE(1)), signs), 8, codes);
 }
 
 static float iq2_scale(float d, unsigned s) { return d * (0.5f + (float)s) * 0.25f; }
@@ -71,16 +89,23 @@ void sl_unpack_iq2_s(const uint8_t *block, int8_t *codes, float *scales, float *
     }
 }
 
-/* Four elements of an IQ3 lattice whose eight levels are given. */
-static void iq3_vector(unsigned word, unsigned signs, const int8_t level[8], int8_t *codes) {
-    for (int k = 0; k < 4; k++) {
-        int8_t value = level[word >> (3 * k) & 7];
-        codes[k] = signs >> k & 1 ? (int8_t)-value : value;
-    }
+/* Four three-bit levels to four bytes. */
+static uint64_t three_bit_levels(unsigned word) {
+    return (word & 7) | (word >> 3 & 7) << 8 | (word >> 6 & 7) << 16 | (word >> 9 & 7) << 24;
+}
+
+/* Four elements of the IQ3_XXS lattice: levels 4, 12 ... 52, 62. */
+static void iq3_xxs_vector(unsigned word, unsigned signs, int8_t *codes) {
+    uint64_t level = three_bit_levels(word), last = (level + EACH_BYTE(1)) >> 3 & EACH_BYTE(1);
+    store_vector(with_signs(EACH_BYTE(4) + level * 8 + last * 2, signs), 4, codes);
+}
+
+/* Four elements of the IQ3_S lattice: levels 1, 3 ... 15. */
+static void iq3_s_vector(unsigned word, unsigned signs, int8_t *codes) {
+    store_vector(with_signs(EACH_BYTE(1) + three_bit_levels(word) * 2, signs), 4, codes);
 }
 
 void sl_unpack_iq3_xxs(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
-    static const int8_t level[8] = {4, 12, 20, 28, 36, 44, 52, 62};
     (void)mins;
     float d = f16_at(AT(iq3_xxs, d));
     for (int g = 0; g < 8; g++) {
@@ -88,27 +113,28 @@ void sl_unpack_iq3_xxs(const uint8_t *block, int8_t *codes, float *scales, float
         scales[g] = d * (0.5f + (float)(rest >> 28)) * 0.5f;
         for (int v = 0; v < 8; v++) {
             unsigned signs = even_signs(rest >> (7 * (v / 2)) & 127) >> (v % 2 * 4);
-            iq3_vector(sl_iq3_xxs_grid[AT(iq3_xxs, qs)[8 * g + v]], signs, level, codes + 32 * g + 4 * v);
+            iq3_xxs_vector(sl_iq3_xxs_grid[AT(iq3_xxs, qs)[8 * g + v]], signs, codes + 32 * g + 4 * v);
         }
     }
 }
 
 void sl_unpack_iq3_s(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
-    static const int8_t level[8] = {1, 3, 5, 7, 9, 11, 13, 15};
     (void)mins;
     float d = f16_at(AT(iq3_s, d));
     for (int g = 0; g < 8; g++) {
         scales[g] = d * (float)(1 + 2 * (AT(iq3_s, scales)[g / 2] >> (g % 2 * 4) & 15));
         for (int v = 0; v < 8; v++) {
             unsigned high = AT(iq3_s, qh)[g] >> v & 1, signs = AT(iq3_s, signs)[4 * g + v / 2] >> (v % 2 * 4);
-            iq3_vector(sl_iq3_s_grid[AT(iq3_s, qs)[8 * g + v] | high << 8], signs, level, codes + 32 * g + 4 * v);
+            iq3_s_vector(sl_iq3_s_grid[AT(iq3_s, qs)[8 * g + v] | high << 8], signs, codes + 32 * g + 4 * v);
         }
     }
 }
 
-/* Eight elements -1, 0, 1 of the IQ1 lattice shifted by +-1/8, in eighths. */
+/* Eight elements -1, 0, 1 of the IQ1 lattice shifted by +-1/8, in eighths. The bias of 128 keeps bytes positive. */
 static void iq1_vector(unsigned word, bool down, int8_t *codes) {
-    for (int k = 0; k < 8; k++) codes[k] = (int8_t)(8 * ((int)(word >> (2 * k) & 3) - 1) + (down ? -1 : 1));
+    uint64_t biased = two_bit_levels(word) * 8 + EACH_BYTE(128 - 8);
+    biased = down ? biased - EACH_BYTE(1) : biased + EACH_BYTE(1);
+    store_vector(biased ^ EACH_BYTE(128), 8, codes);
 }
 
 void sl_unpack_iq1_s(const uint8_t *block, int8_t *codes, float *scales, float *mins) {

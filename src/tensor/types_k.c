@@ -41,14 +41,30 @@ void sl_q3_k_scales(const uint8_t packed[12], int8_t scales[16]) {
     }
 }
 
+/* out[32 s + k] = in[k] >> (step * s) & mask, for `streams` streams of 32 elements in the same 32 bytes. */
+static void bit_streams(const uint8_t *in, int streams, int step, uint8_t mask, int8_t *out) {
+    for (int s = 0; s < streams; s++)
+        for (int k = 0; k < 32; k++) out[32 * s + k] = (int8_t)(in[k] >> (step * s) & mask);
+}
+
+/* Four streams of two bits from each of two times 32 bytes. */
+static void two_bits(const uint8_t *qs, int8_t *codes) {
+    bit_streams(qs, 4, 2, 3, codes);
+    bit_streams(qs + 32, 4, 2, 3, codes + 128);
+}
+
+/* Two streams of nibbles from each of four times 32 bytes. */
+static void nibbles(const uint8_t *qs, int8_t *codes) {
+    for (int i = 0; i < 4; i++) bit_streams(qs + 32 * i, 2, 4, 15, codes + 64 * i);
+}
+
 void sl_unpack_q2_k(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
     float d = f16_at(AT(q2_k, d)), dmin = f16_at(AT(q2_k, dmin));
     for (int g = 0; g < 16; g++) {
         scales[g] = d * (float)(AT(q2_k, scales)[g] & 15);
         mins[g] = -(dmin * (float)(AT(q2_k, scales)[g] >> 4));
     }
-    for (int i = 0; i < 256; i++) /* two halves of 128; in each, bits 2j..2j+1 of 32 bytes are elements 32j.. */
-        codes[i] = AT(q2_k, qs)[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+    two_bits(AT(q2_k, qs), codes);
 }
 
 void sl_unpack_q3_k(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
@@ -57,11 +73,10 @@ void sl_unpack_q3_k(const uint8_t *block, int8_t *codes, float *scales, float *m
     int8_t sub[16];
     sl_q3_k_scales(AT(q3_k, scales), sub);
     for (int g = 0; g < 16; g++) scales[g] = d * (float)sub[g];
-    for (int i = 0; i < 256; i++) {
-        int low = AT(q3_k, qs)[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-        int high = AT(q3_k, hmask)[i % 32] >> (i / 32) & 1;
-        codes[i] = (int8_t)(low + 4 * high - 4);
-    }
+    int8_t high[256];
+    two_bits(AT(q3_k, qs), codes);
+    bit_streams(AT(q3_k, hmask), 8, 1, 1, high);
+    for (int i = 0; i < 256; i++) codes[i] = (int8_t)(codes[i] + 4 * high[i] - 4);
 }
 
 static void k_scales(const uint8_t *d, const uint8_t *packed, float *scales, float *mins) {
@@ -76,27 +91,28 @@ static void k_scales(const uint8_t *d, const uint8_t *packed, float *scales, flo
 
 void sl_unpack_q4_k(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
     k_scales(AT(q4_k, d), AT(q4_k, scales), scales, mins);
-    for (int i = 0; i < 256; i++) /* 32 bytes hold two sub-blocks: low nibbles, then high */
-        codes[i] = AT(q4_k, qs)[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
+    nibbles(AT(q4_k, qs), codes);
 }
 
 void sl_unpack_q5_k(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
     k_scales(AT(q5_k, d), AT(q5_k, scales), scales, mins);
-    for (int i = 0; i < 256; i++)
-        codes[i] = (int8_t)((AT(q5_k, qs)[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15)
-                            | (AT(q5_k, qh)[i % 32] >> (i / 32) & 1) << 4);
+    int8_t high[256];
+    nibbles(AT(q5_k, qs), codes);
+    bit_streams(AT(q5_k, qh), 8, 1, 1, high);
+    for (int i = 0; i < 256; i++) codes[i] = (int8_t)(codes[i] | high[i] << 4);
 }
 
 void sl_unpack_q6_k(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
     (void)mins;
     float d = f16_at(AT(q6_k, d));
     for (int g = 0; g < 16; g++) scales[g] = d * (float)(int8_t)AT(q6_k, scales)[g];
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, j = i / 32 % 4, k = i % 32;
-        int low = AT(q6_k, ql)[half * 64 + j % 2 * 32 + k] >> (j / 2 * 4) & 15;
-        int high = AT(q6_k, qh)[half * 32 + k] >> (2 * j) & 3;
-        codes[i] = (int8_t)((low | high << 4) - 32);
+    int8_t high[256];
+    two_bits(AT(q6_k, qh), high);
+    for (int i = 0; i < 4; i++) { /* 64 bytes a half: low nibbles are its first 64 elements, high ones the rest */
+        int8_t *out = codes + i / 2 * 128 + i % 2 * 64;
+        for (int k = 0; k < 64; k++) out[k] = (int8_t)(AT(q6_k, ql)[i / 2 * 64 + k] >> (i % 2 * 4) & 15);
     }
+    for (int i = 0; i < 256; i++) codes[i] = (int8_t)((codes[i] | high[i] << 4) - 32);
 }
 
 void sl_unpack_q8_k(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
@@ -107,27 +123,27 @@ void sl_unpack_q8_k(const uint8_t *block, int8_t *codes, float *scales, float *m
     memcpy(codes, AT(q8_k, qs), 256);
 }
 
-/* A byte holds five base-3 digits as a fixed-point fraction of 243/256: digit n is the integer part of 3 times what is
- * left after multiplying by 3^n modulo 256. */
-static int8_t ternary(uint8_t byte, int n) {
+/* A byte holds base-3 digits as a fixed-point fraction of 243/256: digit d is the integer part of 3 times what is left
+ * after multiplying by 3^d modulo 256. `count` bytes give `digits` runs of count elements. */
+static void ternary(const uint8_t *in, int count, int digits, int8_t *out) {
     static const uint8_t power[5] = {1, 3, 9, 27, 81};
-    uint8_t rest = (uint8_t)(byte * power[n]);
-    return (int8_t)((rest * 3 >> 8) - 1);
+    for (int d = 0; d < digits; d++)
+        for (int k = 0; k < count; k++) out[d * count + k] = (int8_t)(((uint8_t)(in[k] * power[d]) * 3 >> 8) - 1);
 }
 
 void sl_unpack_tq1_0(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
     (void)mins;
     float d = f16_at(AT(tq1_0, d));
     for (int g = 0; g < 8; g++) scales[g] = d;
-    for (int i = 0; i < 160; i++) codes[i] = ternary(AT(tq1_0, qs)[i % 32], i / 32);
-    for (int i = 0; i < 80; i++) codes[160 + i] = ternary(AT(tq1_0, qs)[32 + i % 16], i / 16);
-    for (int i = 0; i < 16; i++) codes[240 + i] = ternary(AT(tq1_0, qh)[i % 4], i / 4);
+    ternary(AT(tq1_0, qs), 32, 5, codes);
+    ternary(AT(tq1_0, qs) + 32, 16, 5, codes + 160);
+    ternary(AT(tq1_0, qh), 4, 4, codes + 240);
 }
 
 void sl_unpack_tq2_0(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
     (void)mins;
     float d = f16_at(AT(tq2_0, d));
     for (int g = 0; g < 8; g++) scales[g] = d;
-    for (int i = 0; i < 256; i++)
-        codes[i] = (int8_t)((AT(tq2_0, qs)[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - 1);
+    two_bits(AT(tq2_0, qs), codes);
+    for (int i = 0; i < 256; i++) codes[i]--;
 }

@@ -463,6 +463,8 @@ bool sl_jinja_is_word(uint32_t code_point); /* \w of re */
 bool sl_jinja_str_islower(jinja_value s);
 bool sl_jinja_str_isupper(jinja_value s);
 
+jinja_value sl_jinja_wordwrap(jinja *j, jinja_value value, const jinja_args *args); /* jinja_wrap.c */
+
 /* strip(chars), replace, split, splitlines: shared by methods and filters (jinja_string.c). */
 jinja_value sl_jinja_strip(jinja *j, jinja_value s, jinja_value chars, bool left, bool right);
 jinja_value sl_jinja_replace(jinja *j, jinja_value s, jinja_value from, jinja_value to, int64_t count);

@@ -240,6 +240,7 @@ static jinja_value macro_attribute(jinja *j, jinja_value v, jinja_value name) {
         jinja_value arguments = sl_jinja_list_new(j, node->n_names);
         for (size_t i = 0; i < node->n_names; i++)
             sl_jinja_list_push(j, arguments.as.list, j->program->names[node->names[i]]);
+        arguments.type = JINJA_TUPLE;
         return arguments;
     }
     if (sl_jinja_string_is(name, "caller")) return sl_jinja_bool(node->uses_caller);

@@ -61,13 +61,14 @@ static void emit_value(jinja *j, jinja_value value) {
     sl_jinja_emit(j, text.data, text.length);
 }
 
-/* Runs the body with its output kept; gives the text. */
-static jinja_value capture(jinja *j, jinja_scope *scope, jinja_node *const *body, size_t n) {
+/* Runs the body with its output kept: the text. A break or continue inside drops what was kept. */
+static flow capture(jinja *j, jinja_scope *scope, jinja_node *const *body, size_t n, jinja_value *made) {
     jinja_text text = {.j = j}, *outer = j->capture;
     j->capture = &text;
-    exec_body(j, scope, body, n);
+    flow result = exec_body(j, scope, body, n);
     j->capture = outer;
-    return sl_jinja_text_value(&text);
+    *made = sl_jinja_text_value(&text);
+    return result;
 }
 
 /* ---------------------------------------------------------------- assignment */
@@ -340,7 +341,8 @@ jinja_value sl_jinja_call_macro(jinja *j, const jinja_macro *macro, const jinja_
     sl_jinja_enter(j);
     jinja_scope *scope = sl_jinja_scope_new(j, macro->scope);
     bind_parameters(j, node, scope, args);
-    jinja_value text = capture(j, scope, node->body, node->n_body);
+    jinja_value text;
+    capture(j, scope, node->body, node->n_body, &text);
     sl_jinja_leave(j);
     j->calls--;
     j->line = line;
@@ -367,18 +369,21 @@ static void exec_call_block(jinja *j, jinja_scope *scope, const jinja_node *node
 
 /* ---------------------------------------------------------------- statements */
 
-static void exec_with(jinja *j, jinja_scope *scope, const jinja_node *node) {
+static flow exec_with(jinja *j, jinja_scope *scope, const jinja_node *node) {
     jinja_scope *inner = sl_jinja_scope_new(j, scope);
     for (size_t i = 0; i < node->n_items; i++)
         assign(j, inner, node->items[i], sl_jinja_eval(j, scope, node->other[i]));
-    exec_body(j, inner, node->body, node->n_body);
+    return exec_body(j, inner, node->body, node->n_body);
 }
 
-static void exec_set_block(jinja *j, jinja_scope *scope, const jinja_node *node) {
+static flow exec_set_block(jinja *j, jinja_scope *scope, const jinja_node *node) {
     jinja_scope *inner = sl_jinja_scope_new(j, scope);
-    jinja_value text = capture(j, inner, node->body, node->n_body);
+    jinja_value text;
+    flow result = capture(j, inner, node->body, node->n_body, &text);
+    if (result != FLOW_ON) return result;
     if (node->b) text = sl_jinja_filter_value(j, inner, node->b, text);
     assign(j, scope, node->a, text);
+    return FLOW_ON;
 }
 
 static void exec_scope(jinja *j, jinja_scope *scope, const jinja_node *node) {
@@ -405,15 +410,18 @@ static flow exec(jinja *j, jinja_scope *scope, const jinja_node *node) {
     case JINJA_IF: return exec_if(j, scope, node);
     case JINJA_FOR: exec_for(j, scope, node); break;
     case JINJA_SET: assign(j, scope, node->a, sl_jinja_eval(j, scope, node->b)); break;
-    case JINJA_SET_BLOCK: exec_set_block(j, scope, node); break;
+    case JINJA_SET_BLOCK: return exec_set_block(j, scope, node);
     case JINJA_MACRO_DEF: sl_jinja_scope_set(j, scope, node->name, make_macro(j, scope, node)); break;
     case JINJA_CALL_BLOCK: exec_call_block(j, scope, node); break;
     case JINJA_FILTER_BLOCK: {
         jinja_scope *inner = sl_jinja_scope_new(j, scope);
-        emit_value(j, sl_jinja_filter_value(j, inner, node->b, capture(j, inner, node->body, node->n_body)));
+        jinja_value text;
+        flow result = capture(j, inner, node->body, node->n_body, &text);
+        if (result != FLOW_ON) return result;
+        emit_value(j, sl_jinja_filter_value(j, inner, node->b, text));
         break;
     }
-    case JINJA_WITH: exec_with(j, scope, node); break;
+    case JINJA_WITH: return exec_with(j, scope, node);
     case JINJA_BLOCK:
         exec_body(j, sl_jinja_scope_new(j, node->flag ? scope : j->globals), node->body, node->n_body);
         break;

@@ -12,7 +12,7 @@ typedef struct spec {
     char fill[4];
     size_t fill_length;
     char align, sign, grouping, type; /* 0: not given */
-    bool alternate, zero;
+    bool alternate, no_minus_zero;
     int64_t width, precision; /* -1: not given */
 } spec;
 
@@ -27,15 +27,17 @@ static int64_t read_count(jinja *j, const char **p, const char *end) {
     return n;
 }
 
-static spec parse_spec(jinja *j, const char *p, size_t length) {
+static spec parse_spec(jinja *j, const char *p, size_t length, bool number) {
     spec s = {.fill = " ", .fill_length = 1, .width = -1, .precision = -1};
     const char *end = p + length;
+    bool filled = false;
     if (length) {
         uint32_t code;
         size_t n = sl_utf8_decode(p, length, &code, NULL);
         if (n < length && is_align(p[n])) {
             memcpy(s.fill, p, n);
             s.fill_length = n;
+            filled = true;
             s.align = p[n];
             p += n + 1;
         } else if (is_align(*p)) {
@@ -43,14 +45,11 @@ static spec parse_spec(jinja *j, const char *p, size_t length) {
         }
     }
     if (p < end && (*p == '+' || *p == '-' || *p == ' ')) s.sign = *p++;
-    if (p < end && *p == 'z') p++;
+    if (p < end && *p == 'z') s.no_minus_zero = true, p++;
     if (p < end && *p == '#') s.alternate = true, p++;
-    if (p < end && *p == '0') {
-        s.zero = true;
-        if (!s.align) {
-            s.align = '=';
-            s.fill[0] = '0';
-        }
+    if (p < end && *p == '0' && !filled) {
+        s.fill[0] = '0';
+        if (!s.align && number) s.align = '=';
         p++;
     }
     s.width = read_count(j, &p, end);
@@ -74,7 +73,9 @@ static void format_text(jinja_text *out, const spec *s, jinja_value v) {
     jinja *j = out->j;
     if (s->sign) sl_jinja_fail(j, "ValueError", "Sign not allowed in string format specifier");
     if (s->alternate) sl_jinja_fail(j, "ValueError", "Alternate form (#) not allowed in string format specifier");
-    if (s->align == '=' && !s->zero)
+    if (s->no_minus_zero)
+        sl_jinja_fail(j, "ValueError", "Negative zero coercion (z) not allowed in string format specifier");
+    if (s->align == '=')
         sl_jinja_fail(j, "ValueError", "'=' alignment not allowed in string format specifier");
     if (s->grouping) sl_jinja_fail(j, "ValueError", "Cannot specify '%c' with 's'.", s->grouping);
     if (s->precision >= 0 && s->precision < (int64_t)v.as.string->chars)
@@ -129,6 +130,8 @@ static void format_integer(jinja_text *out, const spec *s, jinja_value v) {
     jinja_text digits = {.j = j};
     char prefix[4];
     if (s->precision >= 0) sl_jinja_fail(j, "ValueError", "Precision not allowed in integer format specifier");
+    if (s->no_minus_zero)
+        sl_jinja_fail(j, "ValueError", "Negative zero coercion (z) not allowed in integer format specifier");
     if (s->type == 'c') {
         if (s->sign || s->alternate || s->grouping)
             sl_jinja_fail(j, "ValueError", "Sign not allowed with integer format specifier 'c'");
@@ -226,7 +229,7 @@ void sl_jinja_format_value(jinja_text *out, jinja_value v, const char *text, siz
     }
     if (!jinja_is_str(v) && !jinja_is_number(v))
         sl_jinja_fail(j, "TypeError", "unsupported format string passed to %s.__format__", sl_jinja_type_name(v));
-    spec s = parse_spec(j, text, length);
+    spec s = parse_spec(j, text, length, jinja_is_number(v));
     bool integer = s.type && strchr("bcdoxXn", s.type), real = s.type && strchr("eEfFgGn%", s.type);
     if (jinja_is_str(v) ? s.type && s.type != 's' : s.type && !integer && !real)
         sl_jinja_fail(j, "ValueError", "Unknown format code '%c' for object of type '%s'",

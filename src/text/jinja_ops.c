@@ -371,11 +371,12 @@ static jinja_value concat_lists(jinja *j, jinja_value a, jinja_value b) {
 
 static jinja_value repeat(jinja *j, jinja_value v, int64_t times) {
     if (times < 0) times = 0;
-    if (v.type == JINJA_STRING) {
+    if (v.type == JINJA_STRING || v.type == JINJA_BYTES) {
         jinja_text text = {.j = j};
         sl_jinja_text_fill(&text, v.as.string->data, v.as.string->length, times);
         jinja_value repeated = sl_jinja_text_value(&text);
         repeated.markup = v.markup;
+        repeated.type = v.type;
         return repeated;
     }
     size_t n = v.as.list->length, total;
@@ -400,7 +401,7 @@ static noreturn void fail_operands(jinja *j, jinja_operator op, jinja_value a, j
                   sl_jinja_type_name(b));
 }
 
-static bool repeats(jinja_value v) { return v.type == JINJA_STRING || jinja_is_sequence(v); }
+static bool repeats(jinja_value v) { return v.type == JINJA_STRING || v.type == JINJA_BYTES || jinja_is_sequence(v); }
 
 jinja_value sl_jinja_binary(jinja *j, jinja_operator op, jinja_value a, jinja_value b) {
     if (jinja_is_number(a) && jinja_is_number(b)) return sl_jinja_arithmetic(j, op, a, b);

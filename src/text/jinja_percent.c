@@ -172,6 +172,10 @@ static void read_flags(directive *d, const char **p, const char *end) {
 /* One directive after its '%'; returns the position behind it. */
 static const char *expand(jinja_text *out, values *v, const char *p, const char *end, bool markup) {
     directive d = {.precision = -1};
+    if (p < end && *p == '%') {
+        sl_jinja_text_putc(out, '%');
+        return p + 1;
+    }
     jinja_value value = sl_jinja_missing;
     if (p < end && *p == '(') value = named_value(v, &p, end);
     read_flags(&d, &p, end);
@@ -183,10 +187,6 @@ static const char *expand(jinja_text *out, values *v, const char *p, const char 
     while (p < end && (*p == 'h' || *p == 'l' || *p == 'L')) p++;
     if (p == end) sl_jinja_fail(v->j, "ValueError", "incomplete format");
     d.type = *p++;
-    if (d.type == '%') {
-        sl_jinja_text_putc(out, '%');
-        return p;
-    }
     if (!d.type || !strchr("sracdiuxXoeEfFgG", d.type))
         sl_jinja_fail(v->j, "ValueError", "unsupported format character '%c'",
                       d.type >= 0x20 && d.type < 0x7f ? d.type : '?');

@@ -299,7 +299,7 @@ jinja_value sl_jinja_splitlines(jinja *j, jinja_value self, bool keep_ends) {
 static jinja_value splitlines(jinja *j, jinja_value self, const jinja_args *args) {
     jinja_value keep;
     sl_jinja_bind(j, "splitlines", args, (const char *const[]){"keepends"}, 1, 0, &keep);
-    return sl_jinja_splitlines(j, self, keep.type != JINJA_MISSING && sl_jinja_truth(j, keep));
+    return sl_jinja_splitlines(j, self, keep.type != JINJA_MISSING && sl_jinja_index(j, keep) != 0);
 }
 
 static jinja_value partition_any(jinja *j, jinja_value self, const jinja_args *args, bool last) {

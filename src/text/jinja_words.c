@@ -150,9 +150,16 @@ static jinja_value filter_wordcount(jinja *j, jinja_value v, const jinja_args *a
     return sl_jinja_int(n);
 }
 
-const jinja_filter sl_jinja_text_filters[] = {{"trim", filter_trim},           {"upper", filter_upper},
-                                              {"lower", filter_lower},         {"capitalize", filter_capitalize},
-                                              {"title", filter_title},         {"replace", filter_replace},
-                                              {"indent", filter_indent},       {"center", filter_center},
-                                              {"format", filter_format},       {"truncate", filter_truncate},
-                                              {"wordcount", filter_wordcount}, {NULL, NULL}};
+const jinja_filter sl_jinja_text_filters[] = {{"trim", filter_trim},
+                                              {"upper", filter_upper},
+                                              {"lower", filter_lower},
+                                              {"capitalize", filter_capitalize},
+                                              {"title", filter_title},
+                                              {"replace", filter_replace},
+                                              {"indent", filter_indent},
+                                              {"center", filter_center},
+                                              {"format", filter_format},
+                                              {"truncate", filter_truncate},
+                                              {"wordcount", filter_wordcount},
+                                              {"wordwrap", sl_jinja_wordwrap},
+                                              {NULL, NULL}};

@@ -27,8 +27,10 @@ def content(name, size=300_000):
 
 
 GGUF = "model.gguf"
-CHECKPOINT = ["config.json", "tokenizer.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-              "model.safetensors.index.json", "pytorch_model.bin", "original/consolidated.00.pth", "README.md", "LICENSE"]
+CHECKPOINT = ["config.json", "tokenizer.json", "model-00001-of-00002.safetensors",
+              "model-00002-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+              "original/consolidated.00.pth", "README.md", "LICENSE"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "checkpoint": CHECKPOINT,
     "many": ["a-q4_k_m.gguf", "a-q8_0.gguf", "mmproj-f16.gguf"],
@@ -100,10 +102,12 @@ class Hub(http.server.BaseHTTPRequestHandler):
             sibling = {"rfilename": file, "size": len(data)}
             if file.endswith((".gguf", ".safetensors", ".bin", ".pth")):
                 sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+            if name == "huge":
+                sibling["size"] = sibling["lfs"]["size"] = 10**15
             if name in ("unsized", "unsized-drop"):
                 sibling = {"rfilename": file}
             siblings.append(sibling)
-        return self.answer_json({"id": f"t/{name}", "sha": "0123456789abcdef0123456789abcdef01234567", "siblings": siblings})
+        return self.answer_json({"id": f"t/{name}", "sha": COMMIT, "siblings": siblings})
 
     # ------------------------------------------------------------ files
 
@@ -300,7 +304,7 @@ def main():
         server.other_port = servers[1].server_port
     threading.Thread(target=servers[1].serve_forever, daemon=True).start()
     threading.Thread(target=servers[0].serve_forever, daemon=True).start()
-    print(servers[0].server_port, servers[1].server_port, flush=True)
+    print(f"{servers[0].server_port} {servers[1].server_port}", flush=True)
     sys.stdin.read()  # ends with the test that started it
 
 

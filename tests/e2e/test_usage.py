@@ -1,5 +1,6 @@
 """Options, help, and errors that need no model."""
 import os
+import re
 
 from common import SOURCE, Case, environment, main, sllm
 
@@ -23,6 +24,16 @@ class Usage(Case):
         self.assertLessEqual(max(len(line) for line in text.splitlines()), 80)
         wide = self.works("help", "run", env=environment(COLUMNS="120")).out
         self.assertLess(len(wide.splitlines()), len(text.splitlines()))
+
+    def test_every_command_has_help(self):
+        names = re.findall(r"^  ([a-z]+) ", self.works("--help").out, re.M)
+        for name in ("run", "chat", "models", "pull", "list", "rm", "verify", "doctor", "show", "plan", "tokenize",
+                     "detokenize", "template", "logits", "inspect", "compare", "help"):
+            self.assertIn(name, names)
+        for name in names:
+            text = self.works("help", name).out
+            self.assertTrue(text.startswith(f"usage: sllm {name} [options]"), text)
+            self.assertNotRegex(text, r"(?m) $")
 
     def test_reference_page_is_current(self):
         with open(os.path.join(SOURCE, "docs", "cli.md"), encoding="utf-8") as file:

@@ -17,7 +17,8 @@ static void walk_value(const sl_gguf_value *value) {
     uint64_t n = 0;
     if (value->type == SL_GGUF_STRING) touch(value->string.data, value->string.length);
     if (value->type != SL_GGUF_ARRAY) return;
-    for (const unsigned char *cursor = value->array.data; sl_gguf_array_next(value, &cursor, &item); n++) walk_value(&item);
+    for (const unsigned char *cursor = value->array.data; sl_gguf_array_next(value, &cursor, &item); n++)
+        walk_value(&item);
     if (n != value->array.count) abort();
 }
 

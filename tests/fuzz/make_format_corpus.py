@@ -14,7 +14,7 @@ U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
           11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 16: (256, 66), 17: (256, 74), 18: (256, 98),
           19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136), 24: (1, 1), 26: (1, 4),
-          27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17)}
+          27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36)}
 
 
 def text(s):
@@ -56,8 +56,8 @@ def gguf_corpus():
                               entry(b"tokenizer.ggml.scores", ARRAY, array(F32, 3, bytes(12)))], [])
     yield "nested", gguf([entry(b"n", ARRAY, nested)], [])
     yield "v2", gguf([arch], [(b"w", 0, (2, 3))], version=2)
-    yield "alignment", gguf([entry(b"general.alignment", U32, struct.pack("<I", 8))], [(b"a", 24, (3,)), (b"b", 0, (1,))],
-                            alignment=8)
+    eight = entry(b"general.alignment", U32, struct.pack("<I", 8))
+    yield "alignment", gguf([eight], [(b"a", 24, (3,)), (b"b", 0, (1,))], alignment=8)
     yield "split", gguf([entry(b"split.no", U16, b"\0\0"), entry(b"split.count", U16, b"\1\0")], [(b"w", 0, (2,))])
     for kind, (block, _) in BLOCKS.items():
         yield f"type{kind}", gguf([arch], [(b"blk.0.w", kind, (block, 2))])

@@ -4,7 +4,7 @@
  *     gguf_put_string(&b, "general.architecture", "llama");
  *     gguf_add_tensor(&b, "token_embd.weight", 0, 2, (uint64_t[]){4, 3}, values, sizeof values);
  *     size_t size;
- *     unsigned char *file = gguf_build(&b, &size);   // malloc'd to exactly `size`, so that a sanitizer sees reads past it
+ *     unsigned char *file = gguf_build(&b, &size);   // malloc'd to exactly `size`: a sanitizer sees reads past it
  */
 #ifndef TESTS_GGUF_BUILDER_H
 #define TESTS_GGUF_BUILDER_H

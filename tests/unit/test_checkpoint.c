@@ -237,7 +237,7 @@ static void public_view_of_gguf(void **state) {
     (void)state;
     static const float f32[4] = {0.5f, -1, 2, 3};
     static const int32_t i32[3] = {-7, 8, INT32_MIN};
-    uint8_t q8[2 * 34]; /* two Q8_0 blocks: scale 0.5 (f16 0x3800), then codes -16..15; the second with scale 2 (0x4000) */
+    uint8_t q8[2 * 34]; /* two Q8_0 blocks of codes -16..15, with scales 0.5 (f16 0x3800) and 2 (0x4000) */
     for (int block = 0; block < 2; block++) {
         memcpy(q8 + 34 * block, block ? "\0\x40" : "\0\x38", 2);
         for (int i = 0; i < 32; i++) q8[34 * block + 2 + i] = (uint8_t)(int8_t)(i - 16);
@@ -289,7 +289,8 @@ static void public_writer(void **state) {
     sllm_tensor_file *file;
     sllm_error error = {0};
     float out[6];
-    assert_int_equal(sllm_tensor_writer_new(in_folder("out.safetensors"), "logits", shape, 3, &writer, &error), SLLM_OK);
+    assert_int_equal(sllm_tensor_writer_new(in_folder("out.safetensors"), "logits", shape, 3, &writer, &error),
+                     SLLM_OK);
     assert_int_equal(sllm_tensor_writer_write(writer, values, 3, &error), SLLM_OK);
     assert_int_equal(sllm_tensor_writer_write(writer, values + 3, 3, &error), SLLM_OK);
     assert_int_equal(sllm_tensor_writer_finish(writer, &error), SLLM_OK);
@@ -297,14 +298,50 @@ static void public_writer(void **state) {
     assert_int_equal(sllm_tensor_file_read_f32(file, 0, 0, 6, out, &error), SLLM_OK);
     assert_memory_equal(out, values, sizeof values);
     sllm_tensor_file_close(file);
-    assert_int_equal(sllm_tensor_writer_new(in_folder("no.safetensors"), "t", shape, 9, &writer, &error), SLLM_ERROR_ARGUMENT);
+    assert_int_equal(sllm_tensor_writer_new(in_folder("no.safetensors"), "t", shape, 9, &writer, &error),
+                     SLLM_ERROR_ARGUMENT);
     assert_null(writer);
     assert_int_equal(sllm_tensor_writer_new(in_folder("no.safetensors"), "t", shape, 3, &writer, &error), SLLM_OK);
     sllm_tensor_writer_abandon(writer);
     assert_false(sl_path_is_file(in_folder("no.safetensors")));
 }
 
-/* ---- real folders */
+/* ---- real files */
+
+/* The same model in both formats must be the same numbers, in the same shape; `halved`: rounded to f16 in the GGUF. */
+static void expect_same(const sllm_tensor_file *gguf, const char *a, const sllm_tensor_file *folder_file, const char *b,
+                        bool halved) {
+    ptrdiff_t i = sllm_tensor_file_find(gguf, a), j = sllm_tensor_file_find(folder_file, b);
+    sllm_tensor_info x, y;
+    sllm_error error = {0};
+    assert_int_equal(sllm_tensor_file_info(gguf, (size_t)i, &x, &error), SLLM_OK);
+    assert_int_equal(sllm_tensor_file_info(folder_file, (size_t)j, &y, &error), SLLM_OK);
+    assert_int_equal(x.n_dims, y.n_dims);
+    assert_memory_equal(x.shape, y.shape, sizeof x.shape);
+    assert_string_equal(x.type, halved ? "F16" : "F32");
+    float *p = malloc(x.n_elements * sizeof *p), *q = malloc(y.n_elements * sizeof *q);
+    assert_true(p && q);
+    assert_int_equal(sllm_tensor_file_read_f32(gguf, (size_t)i, 0, x.n_elements, p, &error), SLLM_OK);
+    assert_int_equal(sllm_tensor_file_read_f32(folder_file, (size_t)j, 0, y.n_elements, q, &error), SLLM_OK);
+    for (uint64_t k = 0; k < x.n_elements; k++)
+        assert_true(p[k] == (halved ? sl_f16_to_f32(sl_f32_to_f16(q[k])) : q[k]));
+    free(p);
+    free(q);
+}
+
+static void formats_agree(void **state) {
+    (void)state;
+    sllm_tensor_file *gguf, *safetensors;
+    sllm_error error = {0};
+    if (sllm_tensor_file_open(SLLM_SOURCE_DIR "/tests/golden/data/quant/gguf/gpt2/gpt2-f16.gguf", &gguf, &error) ||
+        sllm_tensor_file_open(SLLM_SOURCE_DIR "/tests/golden/data/models/gpt2", &safetensors, &error))
+        fail_msg("%s", error.message);
+    expect_same(gguf, "token_embd.weight", safetensors, "transformer.wte.weight", true);
+    expect_same(gguf, "position_embd.weight", safetensors, "transformer.wpe.weight", false);
+    expect_same(gguf, "blk.1.attn_norm.weight", safetensors, "transformer.h.1.ln_1.weight", false);
+    sllm_tensor_file_close(gguf);
+    sllm_tensor_file_close(safetensors);
+}
 
 static int open_all(const char *path) {
     int n = 0;
@@ -328,7 +365,8 @@ static int open_all(const char *path) {
 
 static void opens_real_folders(void **state) {
     (void)state;
-    int n = open_all(SLLM_SOURCE_DIR "/tests/golden/data/models") + open_all(SLLM_SOURCE_DIR "/../shared/golden/models") +
+    int n = open_all(SLLM_SOURCE_DIR "/tests/golden/data/models") +
+            open_all(SLLM_SOURCE_DIR "/../shared/golden/models") +
             open_all(SLLM_SOURCE_DIR "/../shared/golden/quant/bnb_models");
     print_message("%d model folders opened\n", n);
     if (!n) skip();
@@ -344,6 +382,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(public_view, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(public_view_of_gguf, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(public_writer, make_folder, remove_folder),
+        cmocka_unit_test(formats_agree),
         cmocka_unit_test(opens_real_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

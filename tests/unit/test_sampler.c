@@ -1,5 +1,6 @@
 /* The sampler against an independent reference: every step of the chain written again the slow way, in double, with full
  * sorts, from the definitions in include/sllm.h and the papers named there. */
+#include "infer/logprobs.h"
 #include "infer/sampler.h"
 
 #include <float.h>
@@ -401,6 +402,23 @@ static void extremes_stay_finite(void **state) {
     }
 }
 
+static void likeliest_tokens_in_order(void **state) {
+    (void)state;
+    static const float logits[] = {1, 3, NAN, 3, -INFINITY, 2, 3, 1};
+    static const int32_t order[] = {1, 3, 6, 5, 0, 7, 4, -1, -1}; /* ties by lower id; NaN is never taken */
+    for (size_t k = 0; k <= 9; k++) {
+        sllm_alternative out[9];
+        sl_top_logprobs(logits, 8, 4, out, k);
+        for (size_t i = 0; i < k; i++) {
+            assert_int_equal(out[i].id, order[i]);
+            assert_true(out[i].logprob == (order[i] < 0 ? -INFINITY : logits[order[i]] - 4));
+        }
+    }
+    static const float far[] = {1000, 1000, -INFINITY};
+    assert_true(fabs(sl_log_sum_exp(far, 3) - (1000 + log(2))) < 1e-12);
+    assert_true(sl_log_sum_exp(far + 2, 1) == -INFINITY);
+}
+
 /* ---------------------------------------------------------------- parameters */
 
 static void refused(sllm_sampler_params params, const char *name) {
@@ -456,7 +474,7 @@ int main(void) {
         cmocka_unit_test(dry_by_hand),                 cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(seeds_reproduce),             cmocka_unit_test(greedy_ties_masks_and_bias),
         cmocka_unit_test(damaged_logits_are_errors),   cmocka_unit_test(extremes_stay_finite),
-        cmocka_unit_test(parameters_out_of_range_are_named),
+        cmocka_unit_test(likeliest_tokens_in_order), cmocka_unit_test(parameters_out_of_range_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

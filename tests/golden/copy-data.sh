@@ -1,0 +1,34 @@
+#!/bin/sh
+# Copies the part of the shared reference data that was made for this project into tests/golden/data, so that a fresh
+# clone tests itself. Vocabularies, templates and data sets made by others stay where they are.
+#
+#     tests/golden/copy-data.sh [GOLDEN]      # default: ../shared/golden beside the repository
+set -eu
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+golden=${1:-$root/../shared/golden}
+data=$root/tests/golden/data
+limit_kib=6144
+
+folders="
+    models/llama32
+    models/gemma3-text
+    models/qwen2-moe
+    models/phi3-longrope
+    models/gpt2
+    quant/gguf/gpt2
+    quant/gguf/qwen2-moe
+"
+
+[ -d "$golden/models" ] || { echo "copy-data.sh: no reference data at $golden" >&2; exit 1; }
+for folder in $folders; do
+    rm -rf "${data:?}/$folder"
+    mkdir -p "$data/$folder"
+    for file in "$golden/$folder"/*; do
+        [ -f "$file" ] && install -m 644 "$file" "$data/$folder/"
+    done
+done
+
+kib=$(du -sk --apparent-size "$data" | cut -f1)
+echo "$kib KiB in $data"
+[ "$kib" -le "$limit_kib" ] || { echo "copy-data.sh: more than $limit_kib KiB" >&2; exit 1; }
