@@ -4,6 +4,7 @@
 #include "text/load_json.h"
 
 #include "base/error.h"
+#include "base/map.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -80,8 +81,33 @@ static sllm_status load_vocab(loader *l) {
     return SLLM_OK;
 }
 
-/* Added tokens: an id of the model's vocabulary or one behind it. */
-static sllm_status load_added(loader *l) {
+/* True when token id has exactly this text. */
+static bool is_token(const sl_vocab *vocab, int64_t id, const sl_json *content) {
+    sl_span span = vocab->texts[id];
+    return vocab->types[id] != SL_TOKEN_ABSENT && span.length == content->length &&
+           !memcmp(vocab->pool.data + span.offset, content->text, content->length);
+}
+
+/* The id under which the model's vocabulary already has the text of an added token, or `id`. *map is filled when needed. */
+static sllm_status model_id(const loader *l, const sl_json *content, sl_map *map, int64_t *id) {
+    const sl_json *vocab = vocab_of(l);
+    uint64_t known, index = 0;
+    if (is_token(&l->tokenizer->vocab, *id, content)) return SLLM_OK;
+    if (!map->slots && vocab->length && !sl_map_reserve(map, vocab->length)) return sl_fail_memory(l->error, "added tokens", 0);
+    for (const sl_json *item = map->count ? NULL : vocab->first; item; item = item->next, index++) {
+        const sl_json *piece = vocab->type == SL_JSON_ARRAY ? sl_json_at(item, 0) : NULL;
+        int64_t value = (int64_t)index;
+        if (!piece) sl_json_int64(item, &value);
+        if (!sl_map_put(map, piece ? piece->text : item->key, piece ? piece->length : item->key_length, (uint64_t)value))
+            return sl_fail_memory(l->error, "added tokens", 0);
+    }
+    if (map->count && sl_map_get(map, content->text, content->length, &known)) *id = (int64_t)known;
+    return SLLM_OK;
+}
+
+/* Added tokens: an id of the model's vocabulary or one behind it. A text that the model has goes by the model's id, as in
+ * the reference. */
+static sllm_status add_tokens(loader *l, sl_map *map) {
     const sl_json *list = sl_json_get(l->root, "added_tokens");
     sl_vocab *vocab = &l->tokenizer->vocab;
     for (const sl_json *item = list && list->type == SL_JSON_ARRAY ? list->first : NULL; item; item = item->next) {
@@ -97,18 +123,24 @@ static sllm_status load_added(loader *l) {
         sl_json_bool(sl_json_get(item, "lstrip"), &added.lstrip);
         sl_json_bool(sl_json_get(item, "rstrip"), &added.rstrip);
         sl_json_bool(sl_json_get(item, "single_word"), &added.single_word);
+        sllm_status status = model_id(l, content, map, &id);
+        if (status != SLLM_OK) return status;
         added.id = (int32_t)id;
         int type = added.special ? SL_TOKEN_CONTROL : SL_TOKEN_USER;
-        sl_span old = vocab->texts[id];
-        bool same = vocab->types[id] != SL_TOKEN_ABSENT && old.length == content->length &&
-                    !memcmp(vocab->pool.data + old.offset, content->text, content->length);
-        if (same) vocab->types[id] = (uint8_t)type;
+        if (is_token(vocab, id, content)) vocab->types[id] = (uint8_t)type;
         else if (!sl_vocab_set(vocab, added.id, content->text, content->length, type, 0))
             return sl_fail_memory(l->error, "added tokens", content->length);
-        sllm_status status = sl_added_add(l->tokenizer, added, l->error);
+        status = sl_added_add(l->tokenizer, added, l->error);
         if (status != SLLM_OK) return status;
     }
     return SLLM_OK;
+}
+
+static sllm_status load_added(loader *l) {
+    sl_map map = {.seed = (uint64_t)(uintptr_t)l->tokenizer};
+    sllm_status status = add_tokens(l, &map);
+    sl_map_free(&map);
+    return status;
 }
 
 /* ---------------------------------------------------------------- byte-pair encoding */
@@ -321,9 +353,11 @@ static sllm_status load(loader *l) {
     if (status == SLLM_OK) status = load_added(l);
     if (status == SLLM_OK) status = sl_json_normalizer(tokenizer, sl_json_get(l->root, "normalizer"), &l->steps, l->error);
     if (status == SLLM_OK) status = sl_json_pretokenizer(tokenizer, sl_json_get(l->root, "pre_tokenizer"), &l->steps, l->error);
+    if (status == SLLM_OK) status = sl_json_decoder(tokenizer, sl_json_get(l->root, "decoder"), l->error);
+    for (size_t i = 0; i < tokenizer->n_decode; i++) /* tokens are letters even where no step makes them of bytes */
+        if (tokenizer->decode[i].kind == SL_DECODE_BYTE_LEVEL && !l->steps.byte_level) l->steps.letters = true;
     if (status == SLLM_OK) status = load_model(l);
     if (status == SLLM_OK) status = sl_added_index(tokenizer, l->error);
-    if (status == SLLM_OK) status = sl_json_decoder(tokenizer, sl_json_get(l->root, "decoder"), l->error);
     if (status == SLLM_OK) status = sl_json_postprocessor(tokenizer, sl_json_get(l->root, "post_processor"), l->error);
     if (status == SLLM_OK && tokenizer->kind == SL_MODEL_BPE) tokenizer->special[SL_SPECIAL_UNK] = tokenizer->bpe.unk;
     if (status == SLLM_OK && tokenizer->kind == SL_MODEL_UNIGRAM) tokenizer->special[SL_SPECIAL_UNK] = tokenizer->unigram.unk;
