@@ -124,7 +124,8 @@ static bool stdin_answers(cli_app *app) {
     for (int tenths = 0; tenths < 10 * LIMIT_S && !cli_interrupted(); tenths++) {
         if (poll(&wait, 1, 100) > 0) return true;
         if (tenths == 10 * SILENT_S)
-            fprintf(stderr, "sllm: %s: waiting for the rest of the prompt on standard input (--stdin: as long as it takes)\n",
+            fprintf(stderr, "sllm: %s: waiting for the rest of the prompt on standard input "
+                    "(--stdin: as long as it takes)\n",
                     app->command->name);
     }
     if (cli_interrupted()) return true; /* the read that follows reports it */
