@@ -210,7 +210,7 @@ typedef enum jinja_operator {
 
 typedef struct jinja_node jinja_node;
 
-/* One shape for every node: which members are used is said beside each kind in jinja_parse.c. Lists are arrays. */
+/* One shape for every node: which members are used is said beside each kind in the parser. Lists are arrays. */
 struct jinja_node {
     uint8_t kind, op;
     bool flag;                                   /* FOR: recursive; BLOCK: scoped */
