@@ -32,7 +32,7 @@ typedef enum jinja_type {
     JINJA_LIST,
     JINJA_TUPLE,
     JINJA_DICT,
-    JINJA_VIEW, /* dict.keys(), .values(), .items() */
+    JINJA_VIEW, /* dict.keys(), .values(), .items(); the set that is the difference of two of them */
     JINJA_RANGE,
     JINJA_ITERATOR, /* a generator: consumed once */
     JINJA_NAMESPACE,
@@ -40,7 +40,8 @@ typedef enum jinja_type {
     JINJA_MACRO,
     JINJA_LOOP,
     JINJA_CYCLER,
-    JINJA_JOINER
+    JINJA_JOINER,
+    JINJA_TEMPLATE /* `self`: its attributes are the template's blocks */
 } jinja_type;
 
 typedef struct jinja_string {
@@ -88,7 +89,7 @@ typedef struct jinja_dict {
 
 typedef struct jinja_view {
     jinja_dict *dict;
-    enum { JINJA_KEYS, JINJA_VALUES, JINJA_ITEMS } what;
+    enum { JINJA_KEYS, JINJA_VALUES, JINJA_ITEMS, JINJA_ITEM_SET } what; /* ITEM_SET: the keys of a dict of its own */
 } jinja_view;
 
 typedef struct jinja_range {
@@ -238,10 +239,8 @@ typedef struct jinja_program {
     size_t n_body;
     jinja_value *names;
     size_t n_names;
-    struct {
-        jinja_node *node;
-        int name;
-    } * blocks;
+    jinja_node **blocks; /* [n_blocks] BLOCK */
+    size_t n_blocks;
 } jinja_program;
 
 /* ---------------------------------------------------------------- run time */
@@ -464,6 +463,7 @@ bool sl_jinja_str_islower(jinja_value s);
 bool sl_jinja_str_isupper(jinja_value s);
 
 jinja_value sl_jinja_wordwrap(jinja *j, jinja_value value, const jinja_args *args); /* jinja_wrap.c */
+jinja_value sl_jinja_urlize(jinja *j, jinja_value value, const jinja_args *args);   /* jinja_urlize.c */
 
 /* strip(chars), replace, split, splitlines: shared by methods and filters (jinja_string.c). */
 jinja_value sl_jinja_strip(jinja *j, jinja_value s, jinja_value chars, bool left, bool right);
@@ -487,6 +487,7 @@ jinja_value sl_jinja_filter_value(jinja *j, jinja_scope *scope, const jinja_node
 void sl_jinja_eval_args(jinja *j, jinja_scope *scope, const jinja_node *node, jinja_args *args, size_t extra);
 jinja_value sl_jinja_call_macro(jinja *j, const jinja_macro *macro, const jinja_args *args);
 jinja_value sl_jinja_call_loop(jinja *j, jinja_loop *loop, jinja_value source);
+jinja_value sl_jinja_block_reference(jinja *j, jinja_value name); /* self.name, a function; MISSING: no such block */
 jinja_value sl_jinja_loop_attribute(jinja *j, jinja_value loop, const jinja_string *name);
 void sl_jinja_emit(jinja *j, const char *data, size_t length);
 jinja_scope *sl_jinja_scope_new(jinja *j, jinja_scope *parent);

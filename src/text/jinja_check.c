@@ -126,6 +126,7 @@ static void check(jinja *j, jinja_program *program, jinja_node *node, place at) 
     case JINJA_COND: at.soft = true; /* fall through */
     default:
         if (node->kind == JINJA_FILTER || node->kind == JINJA_TEST) check_entry(j, node, at);
+        if (node->kind == JINJA_SCOPE && !node->a) check_macro(j, program, node);
         if (node->kind == JINJA_BLOCK || node->kind == JINJA_SCOPE) inner.in_loop = false; /* functions of their own */
         bool is_scope = node->kind == JINJA_WITH || node->kind == JINJA_SCOPE || node->kind == JINJA_BLOCK ||
                         node->kind == JINJA_FILTER_BLOCK || node->kind == JINJA_SET_BLOCK;

@@ -179,7 +179,12 @@ static jinja_value filter_xmlattr(jinja *j, jinja_value v, const jinja_args *arg
     return sl_jinja_text_value(&out);
 }
 
-const jinja_filter sl_jinja_html_filters[] = {{"escape", filter_escape},       {"e", filter_escape},
-                                              {"safe", filter_safe},           {"forceescape", filter_forceescape},
-                                              {"striptags", filter_striptags}, {"urlencode", filter_urlencode},
-                                              {"xmlattr", filter_xmlattr},     {NULL, NULL}};
+const jinja_filter sl_jinja_html_filters[] = {{"escape", filter_escape},
+                                              {"e", filter_escape},
+                                              {"safe", filter_safe},
+                                              {"forceescape", filter_forceescape},
+                                              {"striptags", filter_striptags},
+                                              {"urlencode", filter_urlencode},
+                                              {"xmlattr", filter_xmlattr},
+                                              {"urlize", sl_jinja_urlize},
+                                              {NULL, NULL}};

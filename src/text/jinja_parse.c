@@ -153,6 +153,22 @@ static jinja_node *parse_filter_block(jinja_parser *p) {
     return node;
 }
 
+static void add_block(jinja_parser *p, jinja_node *block) {
+    jinja_program *program = p->program;
+    for (size_t i = 0; i < program->n_blocks; i++)
+        if (program->blocks[i]->name == block->name)
+            sl_jinja_fail_at(p, block->line, "a block of this name is defined twice");
+    if (program->n_blocks == p->blocks_capacity) {
+        size_t capacity = p->blocks_capacity ? p->blocks_capacity * 2 : 4;
+        if (capacity > 1024) sl_jinja_fail_at(p, block->line, "too many blocks");
+        jinja_node **blocks = sl_jinja_array(p->j, capacity, sizeof *blocks);
+        if (program->n_blocks) memcpy(blocks, program->blocks, program->n_blocks * sizeof *blocks);
+        program->blocks = blocks;
+        p->blocks_capacity = capacity;
+    }
+    program->blocks[program->n_blocks++] = block;
+}
+
 /* BLOCK: name, flag scoped, body; without inheritance it is a scope of its own. */
 static jinja_node *parse_block(jinja_parser *p) {
     jinja_node *node = sl_jinja_node_new(p, JINJA_BLOCK, next(p)->line);
@@ -162,19 +178,7 @@ static jinja_node *parse_block(jinja_parser *p) {
     if (is_word(p, "required"))
         sl_jinja_fail_at(p, node->line, "required blocks need template inheritance, which is not supported");
     if (is_op(p, "-")) sl_jinja_fail_at(p, node->line, "block names may not contain hyphens");
-    for (size_t i = 0; i < p->n_blocks; i++)
-        if (p->program->blocks[i].name == node->name)
-            sl_jinja_fail_at(p, node->line, "a block of this name is defined twice");
-    if (p->n_blocks == p->blocks_capacity) {
-        size_t capacity = p->blocks_capacity ? p->blocks_capacity * 2 : 4;
-        if (capacity > 1024) sl_jinja_fail_at(p, node->line, "too many blocks");
-        void *blocks = sl_jinja_array(p->j, capacity, sizeof *p->program->blocks);
-        if (p->n_blocks) memcpy(blocks, p->program->blocks, p->n_blocks * sizeof *p->program->blocks);
-        p->program->blocks = blocks;
-        p->blocks_capacity = capacity;
-    }
-    p->program->blocks[p->n_blocks].node = node;
-    p->program->blocks[p->n_blocks++].name = node->name;
+    add_block(p, node);
     parse_body(p, (const char *[]){"endblock", NULL}, "block", true, &node->body, &node->n_body);
     if (p->token->kind == JINJA_T_NAME && sl_jinja_equal(p->j, p->token->value, name)) next(p);
     return node;

@@ -10,7 +10,7 @@ typedef struct jinja_parser {
     const jinja_token *token; /* the one at hand; the last is JINJA_T_END and stays */
     jinja_value names;        /* dict: name -> index */
     jinja_program *program;
-    size_t names_capacity, n_blocks, blocks_capacity;
+    size_t names_capacity, blocks_capacity;
 } jinja_parser;
 
 /* A growing array of nodes. */
