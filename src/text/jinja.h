@@ -452,7 +452,9 @@ void sl_jinja_write_float_as(jinja_text *out, double value, char type, int64_t p
 jinja_value sl_jinja_tojson(jinja *j, jinja_value value, const jinja_args *args); /* jinja_tojson.c */
 jinja_value sl_jinja_strftime(jinja *j, jinja_value format);                      /* jinja_strftime.c */
 jinja_value sl_jinja_escape(jinja *j, jinja_value value);                         /* jinja_html.c */
-jinja_value sl_jinja_str_lower(jinja *j, jinja_value s);                          /* jinja_case.c */
+/* The reference at text (behind its '&'), written out; the bytes it takes, 0 when it is none (jinja_entities.c). */
+size_t sl_jinja_read_entity(const char *text, size_t length, jinja_text *out);
+jinja_value sl_jinja_str_lower(jinja *j, jinja_value s); /* jinja_case.c */
 jinja_value sl_jinja_str_upper(jinja *j, jinja_value s);
 jinja_value sl_jinja_str_title(jinja *j, jinja_value s);
 jinja_value sl_jinja_str_capitalize(jinja *j, jinja_value s);
