@@ -214,7 +214,8 @@ typedef struct jinja_node jinja_node;
 /* One shape for every node: which members are used is said beside each kind in the parser. Lists are arrays. */
 struct jinja_node {
     uint8_t kind, op;
-    bool flag;                                   /* FOR: recursive; BLOCK: scoped */
+    bool flag;                                   /* FOR: recursive; BLOCK: scoped; GETITEM: folded */
+    bool constant;                               /* Jinja computes it when it compiles */
     bool uses_caller, uses_varargs, uses_kwargs; /* MACRO_DEF, CALL_BLOCK: the body names them */
     int line;
     uint16_t depth;        /* of the expression tree below */
@@ -374,8 +375,9 @@ jinja_value sl_jinja_to_str(jinja *j, jinja_value v);
 void sl_jinja_write_code_repr(jinja_text *out, const char *data, size_t length); /* a string's repr */
 void sl_jinja_pprint(jinja_text *out, jinja_value v);
 
-jinja_value sl_jinja_get_attribute(jinja *j, jinja_value object, jinja_value name); /* object.name */
-jinja_value sl_jinja_get_item(jinja *j, jinja_value object, jinja_value key);       /* object[key] */
+jinja_value sl_jinja_get_attribute(jinja *j, jinja_value object, jinja_value name);                 /* object.name */
+jinja_value sl_jinja_get_item(jinja *j, jinja_value object, jinja_value key);                       /* object[key] */
+bool sl_jinja_can_slice(jinja_value object, jinja_value start, jinja_value stop, jinja_value step); /* no TypeError */
 jinja_value sl_jinja_get_slice(jinja *j, jinja_value object, jinja_value start, jinja_value stop, jinja_value step);
 jinja_value sl_jinja_python_attribute(jinja *j, jinja_value object,
                                       const jinja_string *name); /* getattr; MISSING: none */

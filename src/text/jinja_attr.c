@@ -346,8 +346,8 @@ static bool is_type_attribute(jinja_value v, jinja_value name) {
 jinja_value sl_jinja_python_attribute(jinja *j, jinja_value object, const jinja_string *text) {
     jinja_value name = {.type = JINJA_STRING, .as.string = text};
     if (object.type == JINJA_UNDEFINED) {
-        bool dunder = text->length >= 4 && !memcmp(text->data, "__", 2) &&
-                      !memcmp(text->data + text->length - 2, "__", 2);
+        bool dunder =
+            text->length >= 4 && !memcmp(text->data, "__", 2) && !memcmp(text->data + text->length - 2, "__", 2);
         if (!dunder) sl_jinja_fail_undefined(j, object);
         return is_object_attribute(name) || is_type_attribute(sl_jinja_int(0), name)
                    ? sl_jinja_undefined_unsafe(j, object, "__")
@@ -453,14 +453,23 @@ static jinja_value slice_string(jinja *j, jinja_value v, bounds b) {
     return sl_jinja_text_value(&text);
 }
 
+static bool is_sliceable(jinja_value v) {
+    return v.type == JINJA_STRING || v.type == JINJA_RANGE || v.type == JINJA_BYTES || jinja_is_sequence(v);
+}
+
+static bool is_slice_index(jinja_value v) { return v.type == JINJA_NONE || jinja_is_int(v); }
+
+bool sl_jinja_can_slice(jinja_value object, jinja_value start, jinja_value stop, jinja_value step) {
+    return is_sliceable(object) && is_slice_index(start) && is_slice_index(stop) && is_slice_index(step);
+}
+
 jinja_value sl_jinja_get_slice(jinja *j, jinja_value object, jinja_value start, jinja_value stop, jinja_value step) {
-    bool known = object.type == JINJA_STRING || object.type == JINJA_RANGE || object.type == JINJA_BYTES ||
-                 jinja_is_sequence(object);
     if (object.type == JINJA_UNDEFINED) sl_jinja_fail_undefined(j, object);
     jinja_value indexes[3] = {start, stop, step};
-    if (!known) sl_jinja_fail(j, "TypeError", "'%s' object cannot be sliced", sl_jinja_type_name(object));
+    if (!is_sliceable(object))
+        sl_jinja_fail(j, "TypeError", "'%s' object cannot be sliced", sl_jinja_type_name(object));
     for (int i = 0; i < 3; i++)
-        if (indexes[i].type != JINJA_NONE && !jinja_is_int(indexes[i]))
+        if (!is_slice_index(indexes[i]))
             sl_jinja_fail(j, "TypeError", "slice indices must be integers or None or have an __index__ method");
     bounds b = slice_bounds(j, sl_jinja_length(j, object), start, stop, step);
     if (object.type == JINJA_STRING) {
