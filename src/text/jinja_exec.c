@@ -296,7 +296,8 @@ static void bind_rest(jinja *j, const jinja_node *node, jinja_scope *scope, jinj
     }
     size_t taken = node->n_names < args->length ? node->n_names : args->length;
     if (node->uses_varargs) {
-        set_by_text(j, scope, "varargs", sl_jinja_tuple(j, args->length - taken, args->items + taken));
+        set_by_text(j, scope, "varargs",
+                    sl_jinja_tuple(j, args->length - taken, args->items ? args->items + taken : NULL));
     } else if (args->length > taken) {
         sl_jinja_fail(j, "TypeError", "macro '%.*s' takes not more than %zu argument(s)", length, name, node->n_names);
     }
