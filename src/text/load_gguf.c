@@ -370,9 +370,8 @@ static sllm_status load(sl_tokenizer *tokenizer, metadata *m) {
 
 sllm_status sl_tokenizer_from_gguf(const sl_gguf *gguf, sl_tokenizer **tokenizer, sllm_error *error) {
     *tokenizer = NULL;
-    sl_tokenizer *made = calloc(1, sizeof *made);
-    if (!made) return sl_fail_memory(error, "a tokenizer", sizeof *made);
-    for (int i = 0; i < SL_SPECIAL_COUNT; i++) made->special[i] = -1;
+    sl_tokenizer *made = sl_tokenizer_new(error);
+    if (!made) return SLLM_ERROR_MEMORY;
     metadata m = {.gguf = gguf, .error = error};
     sllm_status status = load(made, &m);
     if (status == SLLM_OK) *tokenizer = made;

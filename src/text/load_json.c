@@ -2,6 +2,7 @@
  * tokenizer_config.json says about special tokens. `truncation` and `padding` are settings of a data loader, not of the
  * text's meaning, and are left to the caller. */
 #include "text/load_json.h"
+#include "text/load_files.h"
 
 #include "base/error.h"
 #include "base/map.h"
@@ -11,7 +12,8 @@
 
 typedef struct loader {
     sl_tokenizer *tokenizer;
-    const sl_json *root, *model, *config;
+    const sl_json *root, *model;
+    const sl_tokenizer_settings *settings;
     sl_json_steps steps;
     sllm_error *error;
 } loader;
@@ -303,30 +305,19 @@ static sllm_status load_model(loader *l) {
 
 /* ---------------------------------------------------------------- tokenizer_config.json */
 
-static void config_token(const loader *l, const char *key, sl_special which) {
-    const sl_json *member = l->config ? sl_json_get(l->config, key) : NULL;
-    if (member && member->type == SL_JSON_OBJECT) member = sl_json_get(member, "content");
-    if (!member || member->type != SL_JSON_STRING) return;
-    int32_t id = sl_tokenizer_find(l->tokenizer, member->text, member->length);
-    if (id >= 0) l->tokenizer->special[which] = id;
-}
-
 /* add_bos_token and add_eos_token count where the tokenizer's class builds its template from them (Llama, Gemma); other
  * classes go by the post-processor alone. */
 static sllm_status apply_config(loader *l) {
-    static const struct { const char *key; sl_special which; } keys[] = {
-        {"bos_token", SL_SPECIAL_BOS}, {"eos_token", SL_SPECIAL_EOS}, {"unk_token", SL_SPECIAL_UNK}, {"pad_token", SL_SPECIAL_PAD},
-        {"sep_token", SL_SPECIAL_SEP}, {"cls_token", SL_SPECIAL_CLS}, {"mask_token", SL_SPECIAL_MASK}};
     sl_tokenizer *tokenizer = l->tokenizer;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) config_token(l, keys[i].key, keys[i].which);
-    const char *class = l->config ? sl_json_string(sl_json_get(l->config, "tokenizer_class")) : NULL;
-    if (!class || (strncmp(class, "Llama", 5) && strncmp(class, "CodeLlama", 9) && strncmp(class, "Gemma", 5))) return SLLM_OK;
+    const char *class = sl_tokenizer_class(l->settings);
+    sl_tokenizer_apply_settings(tokenizer, l->settings);
+    if (strncmp(class, "Llama", 5) && strncmp(class, "CodeLlama", 9) && strncmp(class, "Gemma", 5)) return SLLM_OK;
     for (int end = 0; end < 2; end++) {
         bool add;
         int32_t id = tokenizer->special[end ? SL_SPECIAL_EOS : SL_SPECIAL_BOS];
         int32_t *list = end ? tokenizer->suffix : tokenizer->prefix;
         size_t *n = end ? &tokenizer->n_suffix : &tokenizer->n_prefix;
-        if (id < 0 || !sl_json_bool(sl_json_get(l->config, end ? "add_eos_token" : "add_bos_token"), &add)) continue;
+        if (id < 0 || !sl_json_bool(sl_json_get(l->settings->config, end ? "add_eos_token" : "add_bos_token"), &add)) continue;
         bool there = *n && list[end ? *n - 1 : 0] == id;
         if (add == there) continue;
         if (add && *n == SL_MAX_AFFIX) return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED, "tokenizer_config.json: too many tokens to add");
@@ -366,24 +357,29 @@ static sllm_status load(loader *l) {
     return status == SLLM_OK ? sl_tokenizer_finish(tokenizer, l->error) : status;
 }
 
-sllm_status sl_tokenizer_from_json(const char *text, size_t length, const char *config_json, size_t config_length,
-                                   sl_tokenizer **tokenizer, sllm_error *error) {
-    *tokenizer = NULL;
+sllm_status sl_load_json(const char *text, size_t length, const sl_tokenizer_settings *settings, sl_tokenizer **tokenizer,
+                         sllm_error *error) {
     sl_arena arena = {0};
-    loader l = {.error = error};
+    loader l = {.settings = settings, .error = error};
     sllm_status status = sl_json_parse(&arena, text, length, "tokenizer.json", &l.root, error);
-    if (status == SLLM_OK && config_json)
-        status = sl_json_parse(&arena, config_json, config_length, "tokenizer_config.json", &l.config, error);
     if (status == SLLM_OK) {
-        l.tokenizer = calloc(1, sizeof *l.tokenizer);
-        if (!l.tokenizer) status = sl_fail_memory(error, "a tokenizer", sizeof *l.tokenizer);
-    }
-    if (status == SLLM_OK) {
-        for (int i = 0; i < SL_SPECIAL_COUNT; i++) l.tokenizer->special[i] = -1;
-        status = load(&l);
+        l.tokenizer = sl_tokenizer_new(error);
+        status = l.tokenizer ? load(&l) : SLLM_ERROR_MEMORY;
     }
     if (status == SLLM_OK) *tokenizer = l.tokenizer;
     else sl_tokenizer_free(l.tokenizer);
     sl_arena_free(&arena);
+    return status;
+}
+
+sllm_status sl_tokenizer_from_json(const char *text, size_t length, const char *config_json, size_t config_length,
+                                   sl_tokenizer **tokenizer, sllm_error *error) {
+    sl_tokenizer_settings settings = {0};
+    *tokenizer = NULL;
+    sllm_status status = SLLM_OK;
+    if (config_json)
+        status = sl_json_parse(&settings.arena, config_json, config_length, "tokenizer_config.json", &settings.config, error);
+    if (status == SLLM_OK) status = sl_load_json(text, length, &settings, tokenizer, error);
+    sl_tokenizer_settings_free(&settings);
     return status;
 }

@@ -350,6 +350,9 @@ struct sl_tokenizer {
     char pre[64];
 };
 
+/* An empty tokenizer without special ids; NULL: out of memory, and *error says so. */
+sl_tokenizer *sl_tokenizer_new(sllm_error *error);
+
 /* What one encoding works with; kept between calls in a cache. */
 typedef struct sl_scratch sl_scratch;
 
@@ -382,7 +385,7 @@ sllm_status sl_unigram_prepare(sl_tokenizer *tokenizer, sllm_error *error);
 sllm_status sl_added_add(sl_tokenizer *tokenizer, sl_added item, sllm_error *error);
 sllm_status sl_added_index(sl_tokenizer *tokenizer, sllm_error *error);
 
-/* Well-known names of end-of-turn tokens -> end_ids; called when the vocabulary and special ids are there. */
+/* Well-known names of end-of-turn tokens -> end_ids, of fill-in-the-middle markers -> special ids still unknown; called when the vocabulary and special ids are there. */
 sllm_status sl_tokenizer_finish(sl_tokenizer *tokenizer, sllm_error *error);
 
 /* The pre-tokeniser, normaliser and flags that a GGUF `tokenizer.ggml.pre` name stands for (pretokenize_names.c). */
