@@ -92,9 +92,9 @@ static void describe_architecture(sl_buffer *out, const sllm_model_info *info, c
     if (!c->family) return;
     static const char *const scalings[] = {"none", "linear", "dynamic", "llama3", "yarn", "longrope"};
     sl_json_put_bool(out, "tied_embeddings", c->tied);
-    sl_json_put_double(out, "norm_epsilon", (double)c->norm_eps);
+    sl_json_put_float(out, "norm_epsilon", c->norm_eps);
     if (c->rope_dim) {
-        sl_json_put_double(out, "rope_base", (double)c->rope_base);
+        sl_json_put_float(out, "rope_base", c->rope_base);
         sl_json_put_string(out, "rope_scaling", c->rope_freqs ? "llama3" : scalings[c->rope_scaling]);
     }
 }

@@ -55,6 +55,7 @@ void sl_json_comma(sl_buffer *out); /* the same for an array item */
 void sl_json_put_string(sl_buffer *out, const char *key, const char *value); /* value NULL writes null */
 void sl_json_put_int(sl_buffer *out, const char *key, int64_t value);
 void sl_json_put_double(sl_buffer *out, const char *key, double value);
+void sl_json_put_float(sl_buffer *out, const char *key, float value); /* shortest text that reads back as this float */
 void sl_json_put_bool(sl_buffer *out, const char *key, bool value);
 
 #endif

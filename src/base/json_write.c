@@ -41,6 +41,16 @@ void sl_json_write_double(sl_buffer *out, double value) {
     sl_buffer_puts(out, text);
 }
 
+void sl_json_put_float(sl_buffer *out, const char *key, float value) {
+    char text[32] = "null";
+    sl_json_key(out, key);
+    for (int digits = 6; isfinite(value) && digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) break;
+    }
+    sl_buffer_puts(out, text);
+}
+
 void sl_json_write_value(sl_buffer *out, const sl_json *value) {
     const char *brackets = value->type == SL_JSON_ARRAY ? "[]" : "{}";
     switch (value->type) {

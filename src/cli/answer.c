@@ -56,6 +56,7 @@ const cli_option cli_answer_options[] = {
     {"max-new-tokens", 'm', CLI_INT, "N", "200", 0, INT_LIMIT, ANSWER(max_new_tokens),
      .help = "End the answer after N tokens"},
     {"stop", 0, CLI_TEXTS, "TEXT", ANSWER(stop), .help = "End the answer before TEXT"},
+    {"ignore-end", 0, CLI_FLAG, ANSWER(ignore_end), .help = "Go on past the model's end tokens, up to N tokens"},
     {"reasoning", 0, CLI_WORD, .fallback = "show", .words = reasoning_words, ANSWER(reasoning),
      .help = "Show what the model thinks between its reasoning marks, hide it, or ask the template to switch it off "
              "(enable_thinking=false)"},
@@ -183,6 +184,7 @@ int cli_ask_init(cli_ask *ask, cli_app *app, const sllm_model *model, const cli_
     params->reasoning = answer->reasoning == CLI_REASONING_HIDE ? SLLM_REASONING_HIDE : SLLM_REASONING_SHOW;
     params->overflow = (sllm_overflow)answer->overflow;
     params->n_keep = answer->keep;
+    params->ignore_end = answer->ignore_end;
     params->on_event = on_event;
     params->is_cancelled = is_cancelled;
     params->user = ask;

@@ -22,6 +22,7 @@ typedef struct cli_answer_values {
     int max_new_tokens, overflow, keep;
     int reasoning; /* cli_reasoning */
     cli_texts stop, template_args;
+    bool ignore_end;
 } cli_answer_values;
 extern const cli_option cli_answer_options[];
 

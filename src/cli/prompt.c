@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,9 @@ const cli_option cli_prompt_options[] = {
      .help = "Take the prompt from FILE; {{key}} in it is a slot, \\{{ writes {{ itself"},
     {"set", 0, CLI_TEXTS, "KEY=VALUE", .offset = offsetof(cli_prompt_values, set),
      .help = "Fill the slot {{KEY}} of the prompt file"},
+    {"stdin", 0, CLI_FLAG, .offset = offsetof(cli_prompt_values, wait),
+     .help = "Wait for a pipe on standard input as long as it takes; beside a prompt its first byte is else waited for "
+             "10 seconds"},
     {"examples", 0, CLI_TEXT, "FILE.jsonl", .offset = offsetof(cli_prompt_values, examples),
      .help =
          "Few-shot examples before the prompt, one a line: {\"input\": TEXT, \"output\": TEXT}, or with a prompt file "
@@ -113,6 +117,23 @@ static bool stdin_has_text(void) {
     return S_ISFIFO(status.st_mode) || S_ISREG(status.st_mode) || S_ISSOCK(status.st_mode);
 }
 
+/* Waits for the first byte or the end of standard input. False, and said so, when neither comes. */
+static bool stdin_answers(cli_app *app) {
+    enum { SILENT_S = 2, LIMIT_S = 10 };
+    struct pollfd wait = {.fd = STDIN_FILENO, .events = POLLIN};
+    for (int tenths = 0; tenths < 10 * LIMIT_S && !cli_interrupted(); tenths++) {
+        if (poll(&wait, 1, 100) > 0) return true;
+        if (tenths == 10 * SILENT_S)
+            fprintf(stderr, "sllm: %s: waiting for the rest of the prompt on standard input "
+                    "(--stdin: as long as it takes)\n",
+                    app->command->name);
+    }
+    if (cli_interrupted()) return true; /* the read that follows reports it */
+    fprintf(stderr, "sllm: %s: nothing came on standard input in %d s; going on with the prompt that was given\n",
+            app->command->name, LIMIT_S);
+    return false;
+}
+
 static int append_stdin(cli_app *app, sl_buffer *prompt) {
     sl_buffer piped = {0};
     int status = cli_read_file(app, "-", &piped);
@@ -148,7 +169,8 @@ int cli_prompt_read(cli_app *app, const cli_prompt_values *values, const char *a
         if (prompt->length) sl_buffer_puts(prompt, "\n\n");
         sl_buffer_puts(prompt, argument);
     }
-    if (!status && !file_is_stdin && stdin_has_text()) status = append_stdin(app, prompt);
+    if (!status && !file_is_stdin && stdin_has_text() && (values->wait || !prompt->length || stdin_answers(app)))
+        status = append_stdin(app, prompt);
     if (!status && prompt->failed) status = cli_failure(app, "out of memory while reading the prompt");
     if (!status && prompt->length == 0)
         status = cli_usage(app, "no prompt: give one as an argument, by a pipe, or with --prompt-file");

@@ -98,10 +98,24 @@ static int list_tensors(cli_app *app, const char *path, bool json) {
     return status;
 }
 
+/* Weights are mapped and bound, which checks them, but not read. A file without weights, or with a network that cannot run
+ * here, is still worth describing: the reason is printed and the rest is shown. */
+static sllm_status load(cli_app *app, const char *path, sllm_model **model, sllm_error *error) {
+    sllm_model_params params;
+    sllm_model_params_init(&params);
+    params.n_threads = 1;
+    sllm_status status = sllm_model_load(path, &params, model, error);
+    if (!status || status == SLLM_ERROR_MEMORY || status == SLLM_ERROR_IO) return status;
+    sllm_error reason = *error;
+    params.vocab_only = true;
+    status = sllm_model_load(path, &params, model, error);
+    if (!status) fprintf(stderr, "sllm: %s: note: %s\n", app->command->name, reason.message);
+    return status;
+}
+
 static int run_show(cli_app *app, const void *given, int n_arguments, char **arguments) {
     const show_values *values = given;
     sllm_error error = {0};
-    sllm_model_params params;
     sllm_model *model = NULL;
     char *path = NULL, *text = NULL;
     (void)n_arguments;
@@ -111,10 +125,7 @@ static int run_show(cli_app *app, const void *given, int n_arguments, char **arg
     if (!status && values->tensors) {
         status = list_tensors(app, path, values->json);
     } else if (!status) {
-        sllm_model_params_init(&params);
-        params.vocab_only = true; /* headers, tokenizer and template: nothing of the weights is read */
-        if (sllm_model_load(path, &params, &model, &error) || sllm_model_describe(model, &text, &error))
-            status = cli_error(app, &error);
+        if (load(app, path, &model, &error) || sllm_model_describe(model, &text, &error)) status = cli_error(app, &error);
         else status = describe(app, arguments[0], values, text);
     }
     sllm_free(text);

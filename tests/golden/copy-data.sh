@@ -8,16 +8,12 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 golden=${1:-$root/../shared/golden}
 data=$root/tests/golden/data
-limit_kib=6144
+limit_kib=12288
 
 folders="
-    models/llama32
-    models/gemma3-text
-    models/qwen2-moe
-    models/phi3-longrope
-    models/gpt2
-    quant/gguf/gpt2
-    quant/gguf/qwen2-moe
+    models/llama32 models/gemma3-text models/qwen2-moe models/phi3-longrope models/gpt2
+    models/mistral-headdim-f16 models/mixtral models/phi4-mini
+    quant/gguf/gpt2 quant/gguf/qwen2-moe quant/gguf/llama32 quant/gguf/mistral-swa quant/gguf/smollm3-p4
 "
 
 [ -d "$golden/models" ] || { echo "copy-data.sh: no reference data at $golden" >&2; exit 1; }
