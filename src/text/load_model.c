@@ -192,17 +192,22 @@ static void add_affixes(sl_tokenizer *tokenizer, const sl_tokenizer_settings *se
         tokenizer->suffix[tokenizer->n_suffix++] = tokenizer->special[SL_SPECIAL_EOS];
 }
 
+/* Unigram models decode as T5's tokenizer.json does; BPE models as SentencePiece: one blank is taken off the beginning, and
+ * all of them where the normaliser leaves none there. */
 static sllm_status add_decoder(sl_tokenizer *tokenizer, const spec *s, sllm_error *error) {
-    sl_decode_step blank = {.kind = SL_DECODE_METASPACE, .pattern = "\xE2\x96\x81", .pattern_length = 3, .prepend = s->dummy_prefix};
-    if (!s->byte_fallback) return sl_add_decode(tokenizer, blank, error);
+    sl_decode_step blank = {.kind = SL_DECODE_METASPACE, .pattern = "\xE2\x96\x81", .pattern_length = 3,
+                            .prepend = s->dummy_prefix};
+    sl_decode_step strip = {.kind = SL_DECODE_STRIP, .content = " ", .content_length = 1,
+                            .start = s->collapse ? INT32_MAX : s->dummy_prefix};
+    if (s->model_type == 1 && !s->byte_fallback) return sl_add_decode(tokenizer, blank, error);
     blank.kind = SL_DECODE_REPLACE;
     blank.content = " ";
     blank.content_length = 1;
     sllm_status status = sl_add_decode(tokenizer, blank, error);
-    if (status == SLLM_OK) status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_BYTE_FALLBACK}, error);
+    if (status == SLLM_OK && s->byte_fallback)
+        status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_BYTE_FALLBACK}, error);
     if (status == SLLM_OK) status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_FUSE}, error);
-    if (status == SLLM_OK && s->dummy_prefix)
-        status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_STRIP, .content = " ", .content_length = 1, .start = 1}, error);
+    if (status == SLLM_OK && strip.start) status = sl_add_decode(tokenizer, strip, error);
     return status;
 }
 
