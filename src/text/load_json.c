@@ -166,23 +166,20 @@ static sllm_status merge_parts(const loader *l, const sl_json *merge, size_t ran
     return SLLM_OK;
 }
 
-static sllm_status add_merge(loader *l, size_t rank, const char *left, size_t left_length, const char *right,
-                             size_t right_length, sl_buffer *scratch) {
-    const sl_bpe *bpe = &l->tokenizer->bpe;
-    size_t skip = bpe->prefix && right_length >= bpe->prefix_length && !memcmp(right, bpe->prefix, bpe->prefix_length) ? bpe->prefix_length : 0;
-    scratch->length = 0;
-    if (!sl_buffer_append(scratch, left, left_length) || !sl_buffer_append(scratch, right + skip, right_length - skip))
-        return sl_fail_memory(l->error, "merges", left_length + right_length);
-    int32_t a = sl_tokenizer_find(l->tokenizer, left, left_length), b = sl_tokenizer_find(l->tokenizer, right, right_length);
-    int32_t whole = sl_tokenizer_find(l->tokenizer, scratch->data, scratch->length);
-    if (a < 0 || b < 0 || whole < 0) {
-        const char *name = a < 0 ? left : b < 0 ? right : scratch->data;
-        size_t n = a < 0 ? left_length : b < 0 ? right_length : scratch->length;
-        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.merges[%zu]: \"%.*s\" is not in the vocabulary", rank,
-                       (int)(n < 80 ? n : 80), name);
+static sllm_status load_merges(loader *l, const sl_json *list) {
+    sl_merges *merges = sl_merges_new(l->tokenizer, list->length, "tokenizer.json: model.merges", l->error);
+    if (!merges) return SLLM_ERROR_MEMORY;
+    sllm_status status = SLLM_OK;
+    uint32_t rank = 0;
+    for (const sl_json *merge = list->first; merge && status == SLLM_OK; merge = merge->next, rank++) {
+        const char *left, *right;
+        size_t left_length, right_length;
+        status = merge_parts(l, merge, rank, &left, &left_length, &right, &right_length);
+        if (status == SLLM_OK) status = sl_merges_add(merges, rank, left, left_length, right, right_length, l->error);
     }
-    sl_pairs_put(&l->tokenizer->bpe.pairs, a, b, (uint32_t)rank, whole);
-    return SLLM_OK;
+    if (status == SLLM_OK) status = sl_merges_finish(merges, l->error);
+    sl_merges_free(merges);
+    return status;
 }
 
 /* A member that may be a string or null, copied. */
@@ -229,16 +226,7 @@ static sllm_status load_bpe(loader *l) {
     if (status == SLLM_OK)
         status = sl_vocab_index(&tokenizer->vocab, bpe->byte_level ? SL_SPELLING_BYTE_LEVEL : l->steps.letters ? SL_SPELLING_LETTERS : SL_SPELLING_SENTENCE, NULL, l->error);
     if (status == SLLM_OK) status = find_unknown(l, &bpe->unk);
-    if (status == SLLM_OK && !sl_pairs_init(&bpe->pairs, merges->length)) status = sl_fail_memory(l->error, "merges", merges->length);
-    sl_buffer scratch = {0};
-    size_t rank = 0;
-    for (const sl_json *merge = merges->first; merge && status == SLLM_OK; merge = merge->next, rank++) {
-        const char *left, *right;
-        size_t left_length, right_length;
-        status = merge_parts(l, merge, rank, &left, &left_length, &right, &right_length);
-        if (status == SLLM_OK) status = add_merge(l, rank, left, left_length, right, right_length, &scratch);
-    }
-    sl_buffer_free(&scratch);
+    if (status == SLLM_OK) status = load_merges(l, merges);
     return status == SLLM_OK ? sl_bpe_prepare(tokenizer, l->error) : status;
 }
 
