@@ -119,29 +119,12 @@ static sllm_status load_tokens(sl_tokenizer *tokenizer, metadata *m) {
 /* ---------------------------------------------------------------- merges */
 
 /* One merge "left right"; the blank is looked for from the second byte on, since a token may begin with one. */
-static sllm_status add_merge(sl_tokenizer *tokenizer, const metadata *m, const char *text, size_t length, uint32_t rank,
-                             sl_buffer *bytes) {
+static sllm_status add_merge(sl_merges *merges, const metadata *m, const char *text, size_t length, uint32_t rank) {
     const char *blank = length > 1 ? memchr(text + 1, ' ', length - 1) : NULL;
     if (!blank)
         return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: entry %u is not two tokens with a blank between", KEY("merges"), rank);
-    size_t left_length = (size_t)(blank - text), right_length = length - left_length - 1;
-    bytes->length = 0;
-    if (!sl_buffer_reserve(bytes, length + 1)) return sl_fail_memory(m->error, "merges", length);
-    char *joined = bytes->data;
-    size_t left_bytes = left_length, right_bytes = right_length;
-    if (tokenizer->bpe.byte_level) {
-        if (!sl_bytes_of_letters(text, left_length, joined, &left_bytes) ||
-            !sl_bytes_of_letters(blank + 1, right_length, joined + left_bytes, &right_bytes)) return SLLM_OK;
-    } else {
-        memcpy(joined, text, left_length);
-        memcpy(joined + left_length, blank + 1, right_length);
-    }
-    const sl_vocab *vocab = &tokenizer->vocab;
-    int32_t left = sl_vocab_find(vocab, joined, left_bytes), right = sl_vocab_find(vocab, joined + left_bytes, right_bytes);
-    int32_t whole = sl_vocab_find(vocab, joined, left_bytes + right_bytes);
-    /* A merge of or into a token that the vocabulary lacks can never apply. */
-    if (left >= 0 && right >= 0 && whole >= 0) sl_pairs_put(&tokenizer->bpe.pairs, left, right, rank, whole);
-    return SLLM_OK;
+    size_t left = (size_t)(blank - text);
+    return sl_merges_add(merges, rank, text, left, blank + 1, length - left - 1, m->error);
 }
 
 static sllm_status load_merges(sl_tokenizer *tokenizer, const metadata *m) {
@@ -153,16 +136,17 @@ static sllm_status load_merges(sl_tokenizer *tokenizer, const metadata *m) {
     if (merges.array.count > INT32_MAX / 4)
         return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: %llu merges are too many", KEY("merges"),
                        (unsigned long long)merges.array.count);
-    if (!sl_pairs_init(&tokenizer->bpe.pairs, (size_t)merges.array.count)) return sl_fail_memory(m->error, "merges", 0);
-    sl_buffer bytes = {0};
+    sl_merges *list = sl_merges_new(tokenizer, (size_t)merges.array.count, KEY("merges"), m->error);
+    if (!list) return SLLM_ERROR_MEMORY;
     const unsigned char *at = merges.array.data;
     for (uint32_t rank = 0; rank < merges.array.count && status == SLLM_OK; rank++) {
         if (!sl_gguf_array_next(&merges, &at, &item))
             status = sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: ends after %u strings", KEY("merges"), rank);
         else
-            status = add_merge(tokenizer, m, item.string.data, item.string.length, rank, &bytes);
+            status = add_merge(list, m, item.string.data, item.string.length, rank);
     }
-    sl_buffer_free(&bytes);
+    if (status == SLLM_OK) status = sl_merges_finish(list, m->error);
+    sl_merges_free(list);
     return status;
 }
 
@@ -370,9 +354,8 @@ static sllm_status load(sl_tokenizer *tokenizer, metadata *m) {
 
 sllm_status sl_tokenizer_from_gguf(const sl_gguf *gguf, sl_tokenizer **tokenizer, sllm_error *error) {
     *tokenizer = NULL;
-    sl_tokenizer *made = calloc(1, sizeof *made);
-    if (!made) return sl_fail_memory(error, "a tokenizer", sizeof *made);
-    for (int i = 0; i < SL_SPECIAL_COUNT; i++) made->special[i] = -1;
+    sl_tokenizer *made = sl_tokenizer_new(error);
+    if (!made) return SLLM_ERROR_MEMORY;
     metadata m = {.gguf = gguf, .error = error};
     sllm_status status = load(made, &m);
     if (status == SLLM_OK) *tokenizer = made;

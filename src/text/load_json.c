@@ -2,6 +2,7 @@
  * tokenizer_config.json says about special tokens. `truncation` and `padding` are settings of a data loader, not of the
  * text's meaning, and are left to the caller. */
 #include "text/load_json.h"
+#include "text/load_files.h"
 
 #include "base/error.h"
 #include "base/map.h"
@@ -11,7 +12,8 @@
 
 typedef struct loader {
     sl_tokenizer *tokenizer;
-    const sl_json *root, *model, *config;
+    const sl_json *root, *model;
+    const sl_tokenizer_settings *settings;
     sl_json_steps steps;
     sllm_error *error;
 } loader;
@@ -164,23 +166,20 @@ static sllm_status merge_parts(const loader *l, const sl_json *merge, size_t ran
     return SLLM_OK;
 }
 
-static sllm_status add_merge(loader *l, size_t rank, const char *left, size_t left_length, const char *right,
-                             size_t right_length, sl_buffer *scratch) {
-    const sl_bpe *bpe = &l->tokenizer->bpe;
-    size_t skip = bpe->prefix && right_length >= bpe->prefix_length && !memcmp(right, bpe->prefix, bpe->prefix_length) ? bpe->prefix_length : 0;
-    scratch->length = 0;
-    if (!sl_buffer_append(scratch, left, left_length) || !sl_buffer_append(scratch, right + skip, right_length - skip))
-        return sl_fail_memory(l->error, "merges", left_length + right_length);
-    int32_t a = sl_tokenizer_find(l->tokenizer, left, left_length), b = sl_tokenizer_find(l->tokenizer, right, right_length);
-    int32_t whole = sl_tokenizer_find(l->tokenizer, scratch->data, scratch->length);
-    if (a < 0 || b < 0 || whole < 0) {
-        const char *name = a < 0 ? left : b < 0 ? right : scratch->data;
-        size_t n = a < 0 ? left_length : b < 0 ? right_length : scratch->length;
-        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.merges[%zu]: \"%.*s\" is not in the vocabulary", rank,
-                       (int)(n < 80 ? n : 80), name);
+static sllm_status load_merges(loader *l, const sl_json *list) {
+    sl_merges *merges = sl_merges_new(l->tokenizer, list->length, "tokenizer.json: model.merges", l->error);
+    if (!merges) return SLLM_ERROR_MEMORY;
+    sllm_status status = SLLM_OK;
+    uint32_t rank = 0;
+    for (const sl_json *merge = list->first; merge && status == SLLM_OK; merge = merge->next, rank++) {
+        const char *left, *right;
+        size_t left_length, right_length;
+        status = merge_parts(l, merge, rank, &left, &left_length, &right, &right_length);
+        if (status == SLLM_OK) status = sl_merges_add(merges, rank, left, left_length, right, right_length, l->error);
     }
-    sl_pairs_put(&l->tokenizer->bpe.pairs, a, b, (uint32_t)rank, whole);
-    return SLLM_OK;
+    if (status == SLLM_OK) status = sl_merges_finish(merges, l->error);
+    sl_merges_free(merges);
+    return status;
 }
 
 /* A member that may be a string or null, copied. */
@@ -227,16 +226,7 @@ static sllm_status load_bpe(loader *l) {
     if (status == SLLM_OK)
         status = sl_vocab_index(&tokenizer->vocab, bpe->byte_level ? SL_SPELLING_BYTE_LEVEL : l->steps.letters ? SL_SPELLING_LETTERS : SL_SPELLING_SENTENCE, NULL, l->error);
     if (status == SLLM_OK) status = find_unknown(l, &bpe->unk);
-    if (status == SLLM_OK && !sl_pairs_init(&bpe->pairs, merges->length)) status = sl_fail_memory(l->error, "merges", merges->length);
-    sl_buffer scratch = {0};
-    size_t rank = 0;
-    for (const sl_json *merge = merges->first; merge && status == SLLM_OK; merge = merge->next, rank++) {
-        const char *left, *right;
-        size_t left_length, right_length;
-        status = merge_parts(l, merge, rank, &left, &left_length, &right, &right_length);
-        if (status == SLLM_OK) status = add_merge(l, rank, left, left_length, right, right_length, &scratch);
-    }
-    sl_buffer_free(&scratch);
+    if (status == SLLM_OK) status = load_merges(l, merges);
     return status == SLLM_OK ? sl_bpe_prepare(tokenizer, l->error) : status;
 }
 
@@ -303,30 +293,19 @@ static sllm_status load_model(loader *l) {
 
 /* ---------------------------------------------------------------- tokenizer_config.json */
 
-static void config_token(const loader *l, const char *key, sl_special which) {
-    const sl_json *member = l->config ? sl_json_get(l->config, key) : NULL;
-    if (member && member->type == SL_JSON_OBJECT) member = sl_json_get(member, "content");
-    if (!member || member->type != SL_JSON_STRING) return;
-    int32_t id = sl_tokenizer_find(l->tokenizer, member->text, member->length);
-    if (id >= 0) l->tokenizer->special[which] = id;
-}
-
 /* add_bos_token and add_eos_token count where the tokenizer's class builds its template from them (Llama, Gemma); other
  * classes go by the post-processor alone. */
 static sllm_status apply_config(loader *l) {
-    static const struct { const char *key; sl_special which; } keys[] = {
-        {"bos_token", SL_SPECIAL_BOS}, {"eos_token", SL_SPECIAL_EOS}, {"unk_token", SL_SPECIAL_UNK}, {"pad_token", SL_SPECIAL_PAD},
-        {"sep_token", SL_SPECIAL_SEP}, {"cls_token", SL_SPECIAL_CLS}, {"mask_token", SL_SPECIAL_MASK}};
     sl_tokenizer *tokenizer = l->tokenizer;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) config_token(l, keys[i].key, keys[i].which);
-    const char *class = l->config ? sl_json_string(sl_json_get(l->config, "tokenizer_class")) : NULL;
-    if (!class || (strncmp(class, "Llama", 5) && strncmp(class, "CodeLlama", 9) && strncmp(class, "Gemma", 5))) return SLLM_OK;
+    const char *class = sl_tokenizer_class(l->settings);
+    sl_tokenizer_apply_settings(tokenizer, l->settings);
+    if (strncmp(class, "Llama", 5) && strncmp(class, "CodeLlama", 9) && strncmp(class, "Gemma", 5)) return SLLM_OK;
     for (int end = 0; end < 2; end++) {
         bool add;
         int32_t id = tokenizer->special[end ? SL_SPECIAL_EOS : SL_SPECIAL_BOS];
         int32_t *list = end ? tokenizer->suffix : tokenizer->prefix;
         size_t *n = end ? &tokenizer->n_suffix : &tokenizer->n_prefix;
-        if (id < 0 || !sl_json_bool(sl_json_get(l->config, end ? "add_eos_token" : "add_bos_token"), &add)) continue;
+        if (id < 0 || !sl_json_bool(sl_json_get(l->settings->config, end ? "add_eos_token" : "add_bos_token"), &add)) continue;
         bool there = *n && list[end ? *n - 1 : 0] == id;
         if (add == there) continue;
         if (add && *n == SL_MAX_AFFIX) return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED, "tokenizer_config.json: too many tokens to add");
@@ -366,24 +345,29 @@ static sllm_status load(loader *l) {
     return status == SLLM_OK ? sl_tokenizer_finish(tokenizer, l->error) : status;
 }
 
-sllm_status sl_tokenizer_from_json(const char *text, size_t length, const char *config_json, size_t config_length,
-                                   sl_tokenizer **tokenizer, sllm_error *error) {
-    *tokenizer = NULL;
+sllm_status sl_load_json(const char *text, size_t length, const sl_tokenizer_settings *settings, sl_tokenizer **tokenizer,
+                         sllm_error *error) {
     sl_arena arena = {0};
-    loader l = {.error = error};
+    loader l = {.settings = settings, .error = error};
     sllm_status status = sl_json_parse(&arena, text, length, "tokenizer.json", &l.root, error);
-    if (status == SLLM_OK && config_json)
-        status = sl_json_parse(&arena, config_json, config_length, "tokenizer_config.json", &l.config, error);
     if (status == SLLM_OK) {
-        l.tokenizer = calloc(1, sizeof *l.tokenizer);
-        if (!l.tokenizer) status = sl_fail_memory(error, "a tokenizer", sizeof *l.tokenizer);
-    }
-    if (status == SLLM_OK) {
-        for (int i = 0; i < SL_SPECIAL_COUNT; i++) l.tokenizer->special[i] = -1;
-        status = load(&l);
+        l.tokenizer = sl_tokenizer_new(error);
+        status = l.tokenizer ? load(&l) : SLLM_ERROR_MEMORY;
     }
     if (status == SLLM_OK) *tokenizer = l.tokenizer;
     else sl_tokenizer_free(l.tokenizer);
     sl_arena_free(&arena);
+    return status;
+}
+
+sllm_status sl_tokenizer_from_json(const char *text, size_t length, const char *config_json, size_t config_length,
+                                   sl_tokenizer **tokenizer, sllm_error *error) {
+    sl_tokenizer_settings settings = {0};
+    *tokenizer = NULL;
+    sllm_status status = SLLM_OK;
+    if (config_json)
+        status = sl_json_parse(&settings.arena, config_json, config_length, "tokenizer_config.json", &settings.config, error);
+    if (status == SLLM_OK) status = sl_load_json(text, length, &settings, tokenizer, error);
+    sl_tokenizer_settings_free(&settings);
     return status;
 }

@@ -1,6 +1,5 @@
 /* SentencePiece's tokenizer.model: a protocol buffer whose fields are those of sentencepiece_model.proto. */
 #include "base/error.h"
-#include "base/json.h"
 #include "text/load_files.h"
 
 #include <stdlib.h>
@@ -180,41 +179,42 @@ static sllm_status add_normalizer(sl_tokenizer *tokenizer, const spec *s, sllm_e
 
 /* What tokenizer_config.json says about adding tokens; without it, BPE models begin with BOS (Llama, Mistral, Gemma) and
  * Unigram models end with EOS (T5). */
-static sllm_status add_affixes(sl_tokenizer *tokenizer, const sl_tokenizer_files *files, sllm_error *error) {
+static void add_affixes(sl_tokenizer *tokenizer, const sl_tokenizer_settings *settings) {
     bool bos = tokenizer->kind == SL_MODEL_SPM, eos = !bos;
-    if (files->config) {
-        sl_arena arena = {0};
-        const sl_json *config;
-        sllm_status status = sl_json_parse(&arena, files->config, files->config_length, "tokenizer_config.json", &config, error);
-        if (status == SLLM_OK) {
-            sl_json_bool(sl_json_get(config, "add_bos_token"), &bos);
-            sl_json_bool(sl_json_get(config, "add_eos_token"), &eos);
-        }
-        sl_arena_free(&arena);
-        if (status != SLLM_OK) return status;
+    sl_tokenizer_apply_settings(tokenizer, settings);
+    if (settings->config) {
+        sl_json_bool(sl_json_get(settings->config, "add_bos_token"), &bos);
+        sl_json_bool(sl_json_get(settings->config, "add_eos_token"), &eos);
     }
-    if (bos && tokenizer->special[SL_SPECIAL_BOS] >= 0) tokenizer->prefix[tokenizer->n_prefix++] = tokenizer->special[SL_SPECIAL_BOS];
-    if (eos && tokenizer->special[SL_SPECIAL_EOS] >= 0) tokenizer->suffix[tokenizer->n_suffix++] = tokenizer->special[SL_SPECIAL_EOS];
-    return SLLM_OK;
+    if (bos && tokenizer->special[SL_SPECIAL_BOS] >= 0)
+        tokenizer->prefix[tokenizer->n_prefix++] = tokenizer->special[SL_SPECIAL_BOS];
+    if (eos && tokenizer->special[SL_SPECIAL_EOS] >= 0)
+        tokenizer->suffix[tokenizer->n_suffix++] = tokenizer->special[SL_SPECIAL_EOS];
 }
 
+/* Unigram models decode as T5's tokenizer.json does; BPE models as SentencePiece: one blank is taken off the beginning, and
+ * all of them where the normaliser leaves none there. */
 static sllm_status add_decoder(sl_tokenizer *tokenizer, const spec *s, sllm_error *error) {
-    sl_decode_step blank = {.kind = SL_DECODE_METASPACE, .pattern = "\xE2\x96\x81", .pattern_length = 3, .prepend = s->dummy_prefix};
-    if (!s->byte_fallback) return sl_add_decode(tokenizer, blank, error);
+    sl_decode_step blank = {.kind = SL_DECODE_METASPACE, .pattern = "\xE2\x96\x81", .pattern_length = 3,
+                            .prepend = s->dummy_prefix};
+    sl_decode_step strip = {.kind = SL_DECODE_STRIP, .content = " ", .content_length = 1,
+                            .start = s->collapse ? INT32_MAX : s->dummy_prefix};
+    if (s->model_type == 1 && !s->byte_fallback) return sl_add_decode(tokenizer, blank, error);
     blank.kind = SL_DECODE_REPLACE;
     blank.content = " ";
     blank.content_length = 1;
     sllm_status status = sl_add_decode(tokenizer, blank, error);
-    if (status == SLLM_OK) status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_BYTE_FALLBACK}, error);
+    if (status == SLLM_OK && s->byte_fallback)
+        status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_BYTE_FALLBACK}, error);
     if (status == SLLM_OK) status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_FUSE}, error);
-    if (status == SLLM_OK && s->dummy_prefix)
-        status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_STRIP, .content = " ", .content_length = 1, .start = 1}, error);
+    if (status == SLLM_OK && strip.start) status = sl_add_decode(tokenizer, strip, error);
     return status;
 }
 
-static sllm_status load(sl_tokenizer *tokenizer, const sl_tokenizer_files *files, sllm_error *error) {
-    const unsigned char *bytes = (const unsigned char *)files->text;
-    reader all = {bytes, bytes + files->length};
+static sllm_status load(sl_tokenizer *tokenizer, const sl_tokenizer_files *files, const sl_tokenizer_settings *settings,
+                        sllm_error *error) {
+    const unsigned char *bytes = (const unsigned char *)files->text.data;
+    reader all = {bytes, bytes + files->text.length};
     spec s = {.model_type = 1, .dummy_prefix = true, .collapse = true, .escape = true, .unk = 0, .bos = 1, .eos = 2, .pad = -1};
     int32_t n;
     sllm_status status = scan_model(all, &s, &n, error);
@@ -242,15 +242,16 @@ static sllm_status load(sl_tokenizer *tokenizer, const sl_tokenizer_files *files
     }
     if (status == SLLM_OK) status = sl_added_index(tokenizer, error);
     if (status == SLLM_OK) status = add_decoder(tokenizer, &s, error);
-    if (status == SLLM_OK) status = add_affixes(tokenizer, files, error);
-    return status == SLLM_OK ? sl_tokenizer_finish(tokenizer, error) : status;
+    if (status != SLLM_OK) return status;
+    add_affixes(tokenizer, settings);
+    return sl_tokenizer_finish(tokenizer, error);
 }
 
-sllm_status sl_load_sentencepiece(const sl_tokenizer_files *files, sl_tokenizer **tokenizer, sllm_error *error) {
-    sl_tokenizer *made = calloc(1, sizeof *made);
-    if (!made) return sl_fail_memory(error, "a tokenizer", sizeof *made);
-    for (int i = 0; i < SL_SPECIAL_COUNT; i++) made->special[i] = -1;
-    sllm_status status = load(made, files, error);
+sllm_status sl_load_sentencepiece(const sl_tokenizer_files *files, const sl_tokenizer_settings *settings,
+                                  sl_tokenizer **tokenizer, sllm_error *error) {
+    sl_tokenizer *made = sl_tokenizer_new(error);
+    if (!made) return SLLM_ERROR_MEMORY;
+    sllm_status status = load(made, files, settings, error);
     if (status == SLLM_OK) *tokenizer = made;
     else sl_tokenizer_free(made);
     return status;

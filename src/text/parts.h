@@ -104,6 +104,9 @@ bool sl_strings_init(sl_strings *strings, size_t count, uint64_t seed);
 void sl_strings_put(sl_strings *strings, const char *pool, const sl_span *spans, int32_t id);
 int32_t sl_strings_find(const sl_strings *strings, const char *pool, const sl_span *spans, const char *key,
                         size_t length);
+/* The same where sl_hash_bytes(key, length, strings->seed) is known; the table is not empty. */
+int32_t sl_strings_find_hashed(const sl_strings *strings, const char *pool, const sl_span *spans, const char *key,
+                               size_t length, uint64_t hash);
 static inline int32_t sl_vocab_find(const sl_vocab *vocab, const char *key, size_t length) {
     if (length > vocab->longest) return -1;
     return sl_strings_find(&vocab->by_key, vocab->pool.data, vocab->keys, key, length);
@@ -276,6 +279,13 @@ static inline const sl_pair *sl_pairs_find(const sl_pairs *pairs, int32_t left, 
     }
 }
 
+/* Asks the memory for the place of a pair that sl_pairs_put will fill. */
+static inline void sl_pairs_prefetch(const sl_pairs *pairs, int32_t left, int32_t right) {
+    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1, hash = sl_hash_mix(key, 0x9E3779B97F4A7C15u);
+    __builtin_prefetch(&pairs->slots[hash & pairs->mask], 1);
+    __builtin_prefetch(&pairs->filter[((hash >> 24) & pairs->filter_mask) / 64], 1);
+}
+
 typedef struct sl_bpe {
     bool byte_level;      /* symbols begin as bytes; otherwise as characters */
     bool by_score;        /* SPM: the pair whose joined text has the best score; no merge list */
@@ -350,6 +360,9 @@ struct sl_tokenizer {
     char pre[64];
 };
 
+/* An empty tokenizer without special ids; NULL: out of memory, and *error says so. */
+sl_tokenizer *sl_tokenizer_new(sllm_error *error);
+
 /* What one encoding works with; kept between calls in a cache. */
 typedef struct sl_scratch sl_scratch;
 
@@ -374,7 +387,19 @@ sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const 
                          sllm_error *error);
 sllm_status sl_pretokenize(const sl_tokenizer *tokenizer, sl_scratch *work, bool first, sllm_error *error);
 
-/* BPE's tables from the vocabulary: byte tokens, neighbours. `merges` come through sl_pairs_put before. */
+/* Fills tokenizer->bpe.pairs from a file's list of merges, after sl_vocab_index. A merge of or into a string that is no
+ * token is SLLM_ERROR_FORMAT, from whatever file: Hugging Face tokenizers refuse such a tokenizer.json, and a GGUF file is
+ * read as the tokenizer.json it was made from. (llama.cpp joins the texts all the same and then spells the result in
+ * bytes, which is no tokenisation the model was trained on.) `what` names the list in messages. The strings of
+ * sl_merges_add must stay until sl_merges_finish. */
+typedef struct sl_merges sl_merges;
+sl_merges *sl_merges_new(sl_tokenizer *tokenizer, size_t count, const char *what, sllm_error *error); /* NULL: memory */
+sllm_status sl_merges_add(sl_merges *merges, uint32_t rank, const char *left, size_t left_length, const char *right,
+                          size_t right_length, sllm_error *error);
+sllm_status sl_merges_finish(sl_merges *merges, sllm_error *error);
+void sl_merges_free(sl_merges *merges);
+
+/* BPE's tables from the vocabulary: byte tokens, neighbours. The merges come before. */
 sllm_status sl_bpe_prepare(sl_tokenizer *tokenizer, sllm_error *error);
 sllm_status sl_unigram_prepare(sl_tokenizer *tokenizer, sllm_error *error);
 
@@ -382,7 +407,7 @@ sllm_status sl_unigram_prepare(sl_tokenizer *tokenizer, sllm_error *error);
 sllm_status sl_added_add(sl_tokenizer *tokenizer, sl_added item, sllm_error *error);
 sllm_status sl_added_index(sl_tokenizer *tokenizer, sllm_error *error);
 
-/* Well-known names of end-of-turn tokens -> end_ids; called when the vocabulary and special ids are there. */
+/* Well-known names of end-of-turn tokens -> end_ids, of fill-in-the-middle markers -> special ids still unknown; called when the vocabulary and special ids are there. */
 sllm_status sl_tokenizer_finish(sl_tokenizer *tokenizer, sllm_error *error);
 
 /* The pre-tokeniser, normaliser and flags that a GGUF `tokenizer.ggml.pre` name stands for (pretokenize_names.c). */

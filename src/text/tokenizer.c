@@ -9,6 +9,13 @@
 
 /* ---------------------------------------------------------------- building */
 
+sl_tokenizer *sl_tokenizer_new(sllm_error *error) {
+    sl_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    if (!tokenizer) sl_fail_memory(error, "a tokenizer", sizeof *tokenizer);
+    for (int i = 0; tokenizer && i < SL_SPECIAL_COUNT; i++) tokenizer->special[i] = -1;
+    return tokenizer;
+}
+
 sllm_status sl_add_normalize(sl_tokenizer *tokenizer, sl_normalize_step step, sllm_error *error) {
     if (tokenizer->n_normalize == SL_MAX_STEPS) {
         sl_regex_free(step.regex);
@@ -130,11 +137,43 @@ static const char *const end_names[] = {
     "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "<end_of_utterance>", "[|endofturn|]", "<|eos|>",
 };
 
+/* Fill-in-the-middle markers, in the order prefix, suffix, middle. */
+static const char *const infill_names[][3] = {
+    {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}, {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},
+    {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"}, {"<|fim_begin|>", "<|fim_hole|>", "<|fim_end|>"},
+    {"<\xEF\xBD\x9C" "fim\xE2\x96\x81" "begin\xEF\xBD\x9C>", "<\xEF\xBD\x9C" "fim\xE2\x96\x81hole\xEF\xBD\x9C>",
+     "<\xEF\xBD\x9C" "fim\xE2\x96\x81" "end\xEF\xBD\x9C>"},
+    {"<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"}, {"\xE2\x96\x81<PRE>", "\xE2\x96\x81<SUF>", "\xE2\x96\x81<MID>"},
+    {"<PRE>", "<SUF>", "<MID>"}, {"[PREFIX]", "[SUFFIX]", "[MIDDLE]"},
+};
+
+/* A marker that is a special token, or at least one that no text is taken apart into. */
+static int32_t find_marker(const sl_tokenizer *tokenizer, const char *name) {
+    int32_t id = sl_tokenizer_find(tokenizer, name, strlen(name));
+    if (id < 0) return -1;
+    int type = tokenizer->vocab.types[id];
+    return tokenizer->added.special[id] || type == SL_TOKEN_USER || type == SL_TOKEN_UNUSED ||
+           (type == SL_TOKEN_NORMAL && name[0] != '[' && tokenizer->kind == SL_MODEL_SPM) ? id : -1;
+}
+
+/* A family's markers count together; Codestral has no middle one. */
+static void find_infill(sl_tokenizer *tokenizer) {
+    int32_t *special = tokenizer->special;
+    for (size_t i = 0; i < sizeof infill_names / sizeof *infill_names && special[SL_SPECIAL_FIM_PREFIX] < 0; i++) {
+        int32_t prefix = find_marker(tokenizer, infill_names[i][0]), suffix = find_marker(tokenizer, infill_names[i][1]);
+        if (prefix < 0 || suffix < 0) continue;
+        special[SL_SPECIAL_FIM_PREFIX] = prefix;
+        special[SL_SPECIAL_FIM_SUFFIX] = suffix;
+        special[SL_SPECIAL_FIM_MIDDLE] = find_marker(tokenizer, infill_names[i][2]);
+    }
+}
+
 sllm_status sl_tokenizer_finish(sl_tokenizer *tokenizer, sllm_error *error) {
     size_t most = tokenizer->n_end_ids + sizeof end_names / sizeof *end_names + 1;
     int32_t *ids = realloc(tokenizer->end_ids, most * sizeof *ids);
     if (!ids) return sl_fail_memory(error, "end tokens", most * sizeof *ids);
     tokenizer->end_ids = ids;
+    find_infill(tokenizer);
     for (size_t i = 0; i <= sizeof end_names / sizeof *end_names; i++) {
         bool named = i < sizeof end_names / sizeof *end_names;
         int32_t id = named ? sl_tokenizer_find(tokenizer, end_names[i], strlen(end_names[i]))

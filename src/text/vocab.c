@@ -46,7 +46,11 @@ void sl_strings_put(sl_strings *strings, const char *pool, const sl_span *spans,
 int32_t sl_strings_find(const sl_strings *strings, const char *pool, const sl_span *spans, const char *key,
                         size_t length) {
     if (!strings->slots) return -1;
-    uint64_t hash = sl_hash_bytes(key, length, strings->seed);
+    return sl_strings_find_hashed(strings, pool, spans, key, length, sl_hash_bytes(key, length, strings->seed));
+}
+
+int32_t sl_strings_find_hashed(const sl_strings *strings, const char *pool, const sl_span *spans, const char *key,
+                               size_t length, uint64_t hash) {
     uint32_t tag = (uint32_t)(hash >> 32);
     for (size_t i = hash & strings->mask;; i = (i + 1) & strings->mask) {
         int32_t id = strings->slots[i].id;

@@ -1,11 +1,10 @@
 /* tokenizers: every vocabulary of DIR, from its GGUF file and from its tokenizer.json, against the reference's ids. One
  * line a vocabulary and check; DIR/README.md says what the truth is where references disagree. */
-#include "golden/golden.h"
+#include "golden/tokenizer_forms.h"
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
-#include "text/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -320,6 +319,10 @@ static void run(golden *g, const folder *f, const sl_tokenizer *tokenizer, const
 
 static folder *current; /* golden_each hands no context through */
 
+void golden_check_tokenizer(golden *g, const sl_tokenizer *tokenizer, const char *shown, const char *truth, bool sequences) {
+    run(g, current, tokenizer, shown, truth, sequences);
+}
+
 static void visit_gguf(golden *g, const char *path, const char *name) {
     const char *prefix = "ggml-vocab-", *base = strncmp(name, prefix, strlen(prefix)) ? name : name + strlen(prefix);
     const char *dot = strstr(base, ".gguf");
@@ -386,6 +389,7 @@ void golden_tokenizers(golden *g, const char *directory) {
         snprintf(path, sizeof path, "%s/tokenizer_json", directory);
         golden_each(path, visit_json, g);
         golden_each(directory, visit_model, g);
+        golden_tokenizer_forms(g, directory);
     }
     lines_free(&f.corpus);
     lines_free(&f.bytes);
