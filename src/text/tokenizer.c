@@ -134,7 +134,7 @@ static const char *const end_names[] = {
     "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>",
     "<|eot|>", "<|eom|>", "<|EOT|>", "<|END_OF_TURN_TOKEN|>", "<|end_of_turn|>", "<EOT>", "<_EOT>", "<|return|>",
     "<|call|>", "<|endofprompt|>", "<|user_end|>", "<|role_end|>", "[EOT]", "[EOS]", "</s>", "<eos>", "<|end_of_sentence|>",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "<end_of_utterance>", "[|endofturn|]", "<|eos|>",
+    ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"), "<end_of_utterance>", "[|endofturn|]", "<|eos|>",
 };
 
 /* Fill-in-the-middle markers, in the order prefix, suffix, middle. */
