@@ -400,6 +400,7 @@ static bool merge_bytes(const sl_bpe *bpe, const char *word, size_t length, sl_i
             merged[i] = pair ? pair->id : -1;
         }
     }
+    if (!n) return true;
     if (ids->capacity - ids->length < n && !sl_ids_reserve(ids, n)) return false;
     memcpy(ids->data + ids->length, id, n * sizeof *id);
     ids->length += n;
@@ -492,8 +493,8 @@ static bool encode_missing(const sl_tokenizer *tokenizer, sl_scratch *work, cons
     if (!put_long(work, word, length, hash, ids, &found)) return false;
     if (found) return true;
     if (!encode_anew(tokenizer, work, word, length, ids, after_unknown)) return false;
-    if (*after_unknown) return true;
     size_t n = ids->length - before;
+    if (*after_unknown || !n) return true;
     if (!is_short || !keep_word(work, key, length, ids->data + before, n))
         keep_long(work, word, length, hash, ids->data + before, n);
     return true;

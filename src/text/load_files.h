@@ -16,6 +16,9 @@ typedef struct sl_tokenizer_files {
     sl_buffer model;      /* config.json, the model's: model_type where tokenizer_config.json names no class */
 } sl_tokenizer_files;
 
+/* Hands the files to the loader of their kind, by the main one's name and content. */
+sllm_status sl_tokenizer_from_files(const sl_tokenizer_files *files, sl_tokenizer **tokenizer, sllm_error *error);
+
 /* The JSON files beside the main one, parsed; NULL: absent. */
 typedef struct sl_tokenizer_settings {
     sl_arena arena;

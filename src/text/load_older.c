@@ -78,7 +78,8 @@ static bool collect_roles(const sl_tokenizer_settings *settings, sl_map *map) {
     const sl_json *files[] = {settings->config, settings->specials};
     bool ok = true;
     for (size_t i = 0; i < N_ROLES; i++) ok = ok && put_text(map, sl_tokenizer_setting(settings, roles[i]));
-    for (size_t i = 0; map->count == 0 && i < sizeof defaults / sizeof *defaults; i++)
+    bool silent = map->count == 0;
+    for (size_t i = 0; silent && i < sizeof defaults / sizeof *defaults; i++)
         ok = ok && sl_map_put(map, defaults[i], strlen(defaults[i]), 1);
     for (int i = 0; i < 2; i++) {
         const sl_json *more = sl_json_get(files[i], "additional_special_tokens");

@@ -43,8 +43,8 @@ static sllm_status read_files(const char *path, sl_tokenizer_files *files, sllm_
     return sl_fail(error, SLLM_ERROR_NOT_FOUND, "vocab.json needs the merges.txt that belongs to it");
 }
 
-/* Hands the files to the loader of their kind. */
-static sllm_status load_files(const sl_tokenizer_files *files, sl_tokenizer **tokenizer, sllm_error *error) {
+sllm_status sl_tokenizer_from_files(const sl_tokenizer_files *files, sl_tokenizer **tokenizer,
+                                    sllm_error *error) {
     sl_tokenizer_settings settings = {0};
     const char *name = files->name;
     sllm_status status = sl_tokenizer_settings_read(files, &settings, error);
@@ -69,7 +69,7 @@ static sllm_status load_files(const sl_tokenizer_files *files, sl_tokenizer **to
 static sllm_status load_file(const char *path, sl_tokenizer **tokenizer, sllm_error *error) {
     sl_tokenizer_files files = {0};
     sllm_status status = read_files(path, &files, error);
-    if (status == SLLM_OK) status = load_files(&files, tokenizer, error);
+    if (status == SLLM_OK) status = sl_tokenizer_from_files(&files, tokenizer, error);
     sl_buffer *all[] = {&files.text, &files.merges, &files.config, &files.specials, &files.added, &files.model};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) sl_buffer_free(all[i]);
     return status == SLLM_OK ? status : sl_error_prefix(error, status, "%s", path);
