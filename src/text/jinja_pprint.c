@@ -1,4 +1,4 @@
-/* The filter pprint: Python's pprint.pformat at its defaults — dict keys in order, one item a line where 80 columns do
+/* The filter pprint: Python's pprint.pformat at its defaults: dict keys in order, one item a line where 80 columns do
  * not hold the whole, and long strings in pieces that end behind white space. */
 #include "base/utf8.h"
 #include "text/jinja.h"

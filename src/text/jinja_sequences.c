@@ -304,7 +304,7 @@ static noreturn void fail_unknown(jinja *j, const char *what, jinja_value name) 
 
 static jinja_args rest_of(const jinja_args *args, size_t from) {
     jinja_args rest = *args;
-    rest.items += from;
+    if (rest.items) rest.items += from; /* none at all: NULL */
     rest.length -= from;
     return rest;
 }
