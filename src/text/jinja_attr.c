@@ -246,7 +246,7 @@ static jinja_value number_attribute(jinja *j, jinja_value v, jinja_value name) {
 static jinja_value macro_attribute(jinja *j, jinja_value v, jinja_value name) {
     const jinja_node *node = v.as.macro->node;
     if (sl_jinja_string_is(name, "name"))
-        return node->name >= 0 ? j->program->names[node->name] : sl_jinja_literal(j, "caller");
+        return node->name >= 0 ? j->program->names[node->name] : sl_jinja_none;
     if (sl_jinja_string_is(name, "arguments")) {
         jinja_value arguments = sl_jinja_list_new(j, node->n_names);
         for (size_t i = 0; i < node->n_names; i++)

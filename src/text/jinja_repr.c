@@ -104,7 +104,7 @@ static void write_object(jinja_text *out, jinja_value v) {
         const jinja_node *node = v.as.macro->node;
         sl_jinja_text_puts(out, "<Macro ");
         if (node->name >= 0) sl_jinja_write_repr(out, out->j->program->names[node->name]);
-        else sl_jinja_text_puts(out, "'caller'");
+        else sl_jinja_text_puts(out, "anonymous"); /* the caller of a call block */
         sl_jinja_text_putc(out, '>');
         break;
     }
