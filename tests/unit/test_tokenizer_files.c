@@ -1,5 +1,5 @@
-/* Folders of tokenizer files: which loader is taken, which settings count, which special tokens follow. What ids are right
- * is settled by the golden data (tests/golden/tokenizer_forms.c). */
+/* Folders of tokenizer files: which loader is taken, which settings count, which special tokens follow. What ids are
+ * right is settled by the golden data (tests/golden/tokenizer_forms.c). */
 #include "base/file.h"
 #include "text/load_files.h"
 
@@ -98,7 +98,9 @@ static void phi3_small_has_its_own_special_tokens(void **state) {
         {100256, "<|dummy_id_2|>"}, {100257, "<|endoftext|>"}, {100258, "<|fim_prefix|>"}, {100259, "<|fim_middle|>"},
         {100260, "<|fim_suffix|>"}, {100261, "<|system|>"}, {100262, "<|user|>"}, {100263, "<|assistant|>"},
         {100264, "<|dummy_id_0|>"}, {100265, "<|dummy_id_1|>"}, {100266, "<|end|>"}, {100267, "<|dummy_id_3|>"},
-        {100275, "<|dummy_id_11|>"}, {100276, "<|endofprompt|>"}, {100277, "<|dummy_id_12|>"}, {100351, "<|dummy_id_86|>"}};
+        {100275, "<|dummy_id_11|>"}, {100276, "<|endofprompt|>"}, {100277, "<|dummy_id_12|>"},
+        {100351, "<|"
+                 "dummy_id_86|>"}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) check_token(tokenizer, wanted[i].id, wanted[i].text);
     assert_int_equal(sl_tokenizer_size(tokenizer), 100352);
     check_special(tokenizer, SL_SPECIAL_BOS, "<|endoftext|>");
@@ -263,7 +265,8 @@ static void bad_merges_of_gguf_are_named(void **state) {
     sllm_error error = {0};
     sl_gguf *gguf;
     sl_tokenizer *tokenizer;
-    assert_int_equal(sl_file_read(SLLM_SOURCE_DIR "/tests/fuzz/corpus/fuzz_vocab/bad_merge", 1 << 20, &text, &error), SLLM_OK);
+    assert_int_equal(sl_file_read(SLLM_SOURCE_DIR "/tests/fuzz/corpus/fuzz_vocab/bad_merge", 1 << 20, &text, &error),
+                     SLLM_OK);
     const char *file = strchr(text.data, '\n') + 1;
     assert_int_equal(sl_gguf_open_memory(file, text.length - (size_t)(file - text.data), &gguf, &error), SLLM_OK);
     assert_int_equal(sl_tokenizer_from_gguf(gguf, &tokenizer, &error), SLLM_ERROR_FORMAT);
