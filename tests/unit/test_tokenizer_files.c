@@ -1,5 +1,7 @@
 /* Folders of tokenizer files: which loader is taken, which settings count, which special tokens follow. What ids are
  * right is settled by the golden data (tests/golden/tokenizer_forms.c). */
+#include "unit/fail_alloc.h"
+
 #include "base/file.h"
 #include "text/load_files.h"
 
@@ -275,6 +277,51 @@ static void bad_merges_of_gguf_are_named(void **state) {
     sl_buffer_free(&text);
 }
 
+/* ---------------------------------------------------------------- memory */
+
+/* Every allocation of a loader fails once: SLLM_ERROR_MEMORY each time, and nothing leaks (the sanitizers see to that).
+ * PCRE2 may do without the memory for machine code. */
+static sllm_status load_bytes(const char *name, const char *text, size_t length, const char *merges) {
+    sl_tokenizer_files files = {.name = name, .text = {.data = (char *)text, .length = length}};
+    sl_tokenizer *tokenizer = NULL;
+    sllm_error error = {0};
+    if (merges) files.merges = (sl_buffer){.data = (char *)merges, .length = strlen(merges)};
+    sllm_status status = sl_tokenizer_from_files(&files, &tokenizer, &error);
+    sl_tokenizer_free(tokenizer);
+    return status;
+}
+
+static void fail_each_allocation(const char *name, const char *text, size_t length, const char *merges) {
+    assert_int_equal(load_bytes(name, text, length, merges), SLLM_OK);
+    bool hit = true;
+    for (long n = 1; hit; n++) {
+        fail_alloc_arm(n, false);
+        sllm_status status = load_bytes(name, text, length, merges);
+        hit = fail_alloc_disarm();
+        if (hit && status != SLLM_ERROR_MEMORY && status != SLLM_OK)
+            fail_msg("%s: allocation %ld gives status %d", name, n, status);
+        if (!hit) assert_true(n > 10);
+    }
+}
+
+static void failed_allocations_are_reported(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {{"tokenizer.model", "bpe_model"}, {"tokenizer.model", "unigram_model"},
+                                           {"vocab.txt", "vocab_txt"}, {"qwen.tiktoken", "tiktoken_qwen"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[1024];
+        sl_buffer text = {0};
+        sllm_error error = {0};
+        snprintf(path, sizeof path, "%s/tests/fuzz/corpus/fuzz_tokenizer_files/%s", SLLM_SOURCE_DIR, cases[i][1]);
+        assert_int_equal(sl_file_read(path, 1 << 20, &text, &error), SLLM_OK);
+        const char *file = strchr(strchr(text.data, '\n') + 1, '\n') + 1; /* behind the name and a text */
+        fail_each_allocation(cases[i][0], file, text.length - (size_t)(file - text.data), NULL);
+        sl_buffer_free(&text);
+    }
+    static const char vocab[] = "{\"a\":0,\"b\":1,\"ab\":2,\"<s>\":3}";
+    fail_each_allocation("vocab.json", vocab, strlen(vocab), "a b\n");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(phi3_small_has_its_own_special_tokens),
@@ -284,6 +331,7 @@ int main(void) {
         cmocka_unit_test(roberta_wraps_its_texts),
         cmocka_unit_test(bad_folders_are_named),
         cmocka_unit_test(bad_merges_of_gguf_are_named),
+        cmocka_unit_test(failed_allocations_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
