@@ -85,7 +85,8 @@ int main(int argc, char **argv) {
         double start = seconds();
         for (size_t i = 0; i < t.n; i++) {
             ids.length = 0;
-            if (sl_tokenizer_encode(tokenizer, cache, t.items[i]->text, t.items[i]->length, 0, &ids, &error) != SLLM_OK) {
+            if (sl_tokenizer_encode(tokenizer, cache, t.items[i]->text, t.items[i]->length, 0, &ids, &error) !=
+                SLLM_OK) {
                 fprintf(stderr, "%s\n", error.message);
                 return 1;
             }

@@ -240,8 +240,8 @@ static bool put_unknown(const sl_bpe *bpe, const char *text, size_t length, sl_i
     return fused || put_id(ids, bpe->unk);
 }
 
-/* An unused piece is taken apart again along the merges that made it (SentencePiece, bpe_model.cc): since the word is at
- * hand, its parts are found by merging it anew without the last step. The depth is bounded by the pieces' length. */
+/* An unused piece is taken apart again along the merges that made it (SentencePiece, bpe_model.cc): since the word is
+ * at hand, its parts are found by merging it anew without the last step. The depth is bounded by the pieces' length. */
 static bool put_piece(const merger *m, const sl_symbol *symbol, sl_ids *ids, bool *after_unknown, int depth);
 
 static bool put_unused(const merger *m, const sl_symbol *symbol, sl_ids *ids, bool *after_unknown, int depth) {
@@ -310,7 +310,8 @@ static bool symbols_of_bytes(const merger *m, size_t length, size_t *n) {
 /* The token of one character with the prefix or suffix that its place in the word asks for. */
 static int32_t find_affixed(const merger *m, size_t at, size_t width, bool first, bool last) {
     const sl_bpe *bpe = &m->tokenizer->bpe;
-    size_t before = first || !bpe->prefix ? 0 : bpe->prefix_length, after = last && bpe->suffix ? bpe->suffix_length : 0;
+    size_t before = first || !bpe->prefix ? 0 : bpe->prefix_length,
+           after = last && bpe->suffix ? bpe->suffix_length : 0;
     if (!before && !after) return sl_vocab_find(&m->tokenizer->vocab, m->word + at, width);
     char text[128];
     if (before + width + after > sizeof text) return -1;
@@ -452,7 +453,8 @@ static bool keep_word(sl_scratch *work, const word_key *key, size_t length, cons
 static bool put_long(sl_scratch *work, const char *word, size_t length, uint64_t hash, sl_ids *ids, bool *found) {
     const sl_long_word *slot = &work->long_words[hash % SL_LONG_SLOTS];
     const char *kept = work->long_text + slot->offset;
-    *found = slot->length == length && slot->hash == hash && !memcmp(kept + slot->n_ids * sizeof *ids->data, word, length);
+    *found =
+        slot->length == length && slot->hash == hash && !memcmp(kept + slot->n_ids * sizeof *ids->data, word, length);
     if (!*found) return true;
     if (ids->capacity - ids->length < slot->n_ids && !sl_ids_reserve(ids, slot->n_ids)) return false;
     memcpy(ids->data + ids->length, kept, slot->n_ids * sizeof *ids->data);
@@ -467,7 +469,8 @@ static void keep_long(sl_scratch *work, const char *word, size_t length, uint64_
         memset(work->long_words, 0, SL_LONG_SLOTS * sizeof *work->long_words);
         work->long_used = 0;
     }
-    work->long_words[hash % SL_LONG_SLOTS] = (sl_long_word){hash, (uint32_t)work->long_used, (uint16_t)length, (uint16_t)n};
+    work->long_words[hash % SL_LONG_SLOTS] =
+        (sl_long_word){hash, (uint32_t)work->long_used, (uint16_t)length, (uint16_t)n};
     memcpy(work->long_text + work->long_used, ids, n * sizeof *ids);
     memcpy(work->long_text + work->long_used + n * sizeof *ids, word, length);
     work->long_used += bytes;
@@ -478,7 +481,8 @@ static bool encode_anew(const sl_tokenizer *tokenizer, sl_scratch *work, const c
     const sl_bpe *bpe = &tokenizer->bpe;
     int32_t whole = bpe->ignore_merges ? sl_vocab_find(&tokenizer->vocab, word, length) : -1;
     if (whole >= 0) return put_id(ids, whole);
-    if (bpe->byte_level && !bpe->by_score && bpe->unk < 0 && length <= SCAN_LIMIT) return merge_bytes(bpe, word, length, ids);
+    if (bpe->byte_level && !bpe->by_score && bpe->unk < 0 && length <= SCAN_LIMIT)
+        return merge_bytes(bpe, word, length, ids);
     return merge_word(tokenizer, work, word, length, ids, after_unknown);
 }
 
@@ -518,7 +522,8 @@ static bool encode_word(const sl_tokenizer *tokenizer, sl_scratch *work, const c
     return encode_missing(tokenizer, work, word, length, &key, ids, after_unknown);
 }
 
-/* Words are cut and their places in the cache asked for a batch at a time, so that memory answers while others are cut. */
+/* Words are cut and their places in the cache asked for a batch at a time, so that memory answers while others are cut.
+ * */
 #define BATCH 32
 
 sllm_status sl_bpe_encode_scan(const sl_tokenizer *tokenizer, sl_scratch *work, const sl_scan *scan, const char *text,
@@ -539,9 +544,11 @@ sllm_status sl_bpe_encode_scan(const sl_tokenizer *tokenizer, sl_scratch *work, 
             bool after_unknown = false, is_short = batch[i].length <= SL_WORD_BYTES && work->words;
             const sl_word *kept = is_short ? find_word(work, &batch[i].key, batch[i].length) : NULL;
             if (batch[i].length > INT32_MAX / 2)
-                return sl_fail(error, SLLM_ERROR_ARGUMENT, "a word of %zu bytes is too long to tokenise: split the text", batch[i].length);
+                return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                               "a word of %zu bytes is too long to tokenise: split the text", batch[i].length);
             if (kept ? !put_word(kept, ids)
-                     : !encode_missing(tokenizer, work, batch[i].word, batch[i].length, &batch[i].key, ids, &after_unknown))
+                     : !encode_missing(tokenizer, work, batch[i].word, batch[i].length, &batch[i].key, ids,
+                                       &after_unknown))
                 return sl_fail_memory(error, "tokenising", length);
         }
     }
@@ -553,7 +560,8 @@ sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const
     const sl_bpe *bpe = &tokenizer->bpe;
     bool after_unknown = false;
     if (length > INT32_MAX / 2)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a word of %zu bytes is too long to tokenise: split the text", length);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a word of %zu bytes is too long to tokenise: split the text",
+                       length);
     if (!bpe->cuts) {
         if (!encode_word(tokenizer, work, word, length, ids, &after_unknown))
             return sl_fail_memory(error, "tokenising", length);

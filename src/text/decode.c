@@ -29,7 +29,8 @@ struct sl_decoder {
 
 static bool replace_all(sl_buffer *out, const char *text, size_t length, const sl_decode_step *step) {
     for (size_t i = 0; i < length;) {
-        const char *hit = step->pattern_length ? memmem(text + i, length - i, step->pattern, step->pattern_length) : NULL;
+        const char *hit =
+            step->pattern_length ? memmem(text + i, length - i, step->pattern, step->pattern_length) : NULL;
         size_t end = hit ? (size_t)(hit - text) : length;
         sl_buffer_append(out, text + i, end - i);
         if (hit) sl_buffer_append(out, step->content, step->content_length);
@@ -97,7 +98,8 @@ static bool run_token_step(sl_decoder *decoder, const sl_decode_step *step, bool
     case SL_DECODE_WORDPIECE: return wordpiece_token(decoder, step, first);
     case SL_DECODE_REPLACE:
         other->length = 0;
-        if (!(step->regex ? replace_regex(decoder, step) : replace_all(other, piece->data, piece->length, step))) return false;
+        if (!(step->regex ? replace_regex(decoder, step) : replace_all(other, piece->data, piece->length, step)))
+            return false;
         break;
     case SL_DECODE_STRIP:
         other->length = 0;
@@ -200,11 +202,14 @@ static bool push_token(sl_decoder *decoder, int32_t id, sl_buffer *out) {
     sl_buffer *piece = &decoder->piece, whole = {0};
     bool fallback = decoder->fallback < tokenizer->n_decode;
     piece->length = 0;
-    if (!sl_buffer_append(piece, text, span.length) || !run_steps(decoder, 0, decoder->fallback, decoder->n_tokens == 0)) return false;
+    if (!sl_buffer_append(piece, text, span.length) ||
+        !run_steps(decoder, 0, decoder->fallback, decoder->n_tokens == 0))
+        return false;
     decoder->n_tokens++;
     int byte = fallback ? sl_byte_of_token(piece->data, piece->length) : -1;
     if (byte >= 0) return sl_buffer_putc(&decoder->run, (char)byte);
-    if (!decoder->run.length) return fallback ? emit_piece(decoder, out) : emit(decoder, piece->data, piece->length, out);
+    if (!decoder->run.length)
+        return fallback ? emit_piece(decoder, out) : emit(decoder, piece->data, piece->length, out);
     /* The run before it goes first, through the same buffers. */
     bool ok = sl_buffer_append(&whole, piece->data, piece->length) && end_run(decoder, out) &&
               emit_text(decoder, whole.data, whole.length, out);

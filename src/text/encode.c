@@ -79,8 +79,8 @@ void sl_tokenizer_cache_free(sl_tokenizer_cache *cache) {
 
 /* ---------------------------------------------------------------- model */
 
-static sllm_status encode_word(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length, sl_ids *ids,
-                               sllm_error *error) {
+static sllm_status encode_word(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
+                               sl_ids *ids, sllm_error *error) {
     switch (tokenizer->kind) {
     case SL_MODEL_BPE:
     case SL_MODEL_SPM: return sl_bpe_encode(tokenizer, work, word, length, ids, error);
@@ -92,8 +92,8 @@ static sllm_status encode_word(const sl_tokenizer *tokenizer, sl_scratch *work, 
 }
 
 /* A text that is normalised: through the pre-tokeniser to the model. */
-static sllm_status encode_pieces(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, bool first,
-                                 sl_ids *ids, sllm_error *error) {
+static sllm_status encode_pieces(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length,
+                                 bool first, sl_ids *ids, sllm_error *error) {
     sllm_status status = SLLM_OK;
     if (!length) return SLLM_OK;
     if (tokenizer->n_split == 0) return encode_word(tokenizer, work, text, length, ids, error);
@@ -107,7 +107,8 @@ static sllm_status encode_pieces(const sl_tokenizer *tokenizer, sl_scratch *work
     work->text.length = length;
     status = sl_pretokenize(tokenizer, work, first, error);
     for (size_t i = 0; status == SLLM_OK && i < work->n_pieces; i++)
-        status = encode_word(tokenizer, work, work->text.data + work->pieces[i].offset, work->pieces[i].length, ids, error);
+        status =
+            encode_word(tokenizer, work, work->text.data + work->pieces[i].offset, work->pieces[i].length, ids, error);
     return status;
 }
 
@@ -121,8 +122,8 @@ typedef struct hit {
 
 /* The next added token in text from *from on, leftmost and longest, with the blanks it takes; false: none. Matches of
  * special tokens are passed over in text mode, as one piece of text each. */
-static bool find_added(const sl_tokenizer *tokenizer, const sl_trie *trie, const char *text, size_t length, size_t *from,
-                       bool special, hit *found) {
+static bool find_added(const sl_tokenizer *tokenizer, const sl_trie *trie, const char *text, size_t length,
+                       size_t *from, bool special, hit *found) {
     const sl_added_tokens *added = &tokenizer->added;
     for (size_t at = *from; at < length;) {
         int32_t index;
@@ -153,7 +154,8 @@ static bool find_added(const sl_tokenizer *tokenizer, const sl_trie *trie, const
             }
         }
         if (token->rstrip) {
-            for (size_t next = end; next < length && sl_unicode_is_space(sl_utf8_next(text, &next)); end = next) continue;
+            for (size_t next = end; next < length && sl_unicode_is_space(sl_utf8_next(text, &next)); end = next)
+                continue;
         }
         *found = (hit){start, end, token->id};
         return true;
@@ -203,8 +205,8 @@ static sllm_status encode_segment(const sl_tokenizer *tokenizer, sl_scratch *wor
     return status;
 }
 
-static sllm_status encode_text(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, bool special,
-                               sl_ids *ids, sllm_error *error) {
+static sllm_status encode_text(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length,
+                               bool special, sl_ids *ids, sllm_error *error) {
     const sl_added_tokens *added = &tokenizer->added;
     if (!added->raw.n_nodes || (!special && !added->raw_plain))
         return encode_segment(tokenizer, work, text, length, true, special, ids, error);
@@ -231,8 +233,8 @@ static bool is_valid_utf8(const char *text, size_t length) {
     return i == length || sl_utf8_is_valid(text + i, length - i);
 }
 
-static sllm_status encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, unsigned flags,
-                          sl_ids *ids, sllm_error *error) {
+static sllm_status encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length,
+                          unsigned flags, sl_ids *ids, sllm_error *error) {
     if (!is_valid_utf8(text, length)) {
         work->valid.length = 0;
         if (!sl_utf8_append_lossy(&work->valid, text, length)) return sl_fail_memory(error, "tokenising", length);
@@ -248,8 +250,8 @@ static sllm_status encode(const sl_tokenizer *tokenizer, sl_scratch *work, const
     return status;
 }
 
-sllm_status sl_tokenizer_encode(const sl_tokenizer *tokenizer, sl_tokenizer_cache *cache, const char *text, size_t length,
-                                unsigned flags, sl_ids *ids, sllm_error *error) {
+sllm_status sl_tokenizer_encode(const sl_tokenizer *tokenizer, sl_tokenizer_cache *cache, const char *text,
+                                size_t length, unsigned flags, sl_ids *ids, sllm_error *error) {
     size_t before = ids->length;
     sllm_status status;
     if (cache) {

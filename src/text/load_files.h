@@ -24,7 +24,8 @@ typedef struct sl_tokenizer_settings {
     sl_arena arena;
     const sl_json *config, *specials, *added, *model;
 } sl_tokenizer_settings;
-sllm_status sl_tokenizer_settings_read(const sl_tokenizer_files *files, sl_tokenizer_settings *settings, sllm_error *error);
+sllm_status sl_tokenizer_settings_read(const sl_tokenizer_files *files, sl_tokenizer_settings *settings,
+                                       sllm_error *error);
 void sl_tokenizer_settings_free(sl_tokenizer_settings *settings);
 /* "bos_token" and the like: tokenizer_config.json's, else special_tokens_map.json's; a string or an object's "content".
  * NULL: neither file names one. */
@@ -34,14 +35,14 @@ const char *sl_tokenizer_class(const sl_tokenizer_settings *settings);
 /* model_type of config.json, else "", never NULL. */
 const char *sl_tokenizer_model_type(const sl_tokenizer_settings *settings);
 
-/* Sets the special ids that the settings name; without tokenizer_config.json and special_tokens_map.json, BOS and EOS that
- * are not known yet by their well-known names. Needs sl_added_index. */
+/* Sets the special ids that the settings name; without tokenizer_config.json and special_tokens_map.json, BOS and EOS
+ * that are not known yet by their well-known names. Needs sl_added_index. */
 void sl_tokenizer_apply_settings(sl_tokenizer *tokenizer, const sl_tokenizer_settings *settings);
 
-/* tokenizer.json; tokenizer_config.json and special_tokens_map.json say which tokens are BOS, EOS... Without them, tokens
- * with well-known names are taken. */
-sllm_status sl_load_json(const char *text, size_t length, const sl_tokenizer_settings *settings, sl_tokenizer **tokenizer,
-                         sllm_error *error);
+/* tokenizer.json; tokenizer_config.json and special_tokens_map.json say which tokens are BOS, EOS... Without them,
+ * tokens with well-known names are taken. */
+sllm_status sl_load_json(const char *text, size_t length, const sl_tokenizer_settings *settings,
+                         sl_tokenizer **tokenizer, sllm_error *error);
 /* SentencePiece's tokenizer.model, a protocol buffer (sentencepiece_model.proto): BPE and Unigram. */
 sllm_status sl_load_sentencepiece(const sl_tokenizer_files *files, const sl_tokenizer_settings *settings,
                                   sl_tokenizer **tokenizer, sllm_error *error);

@@ -102,7 +102,8 @@ static sllm_status load_tokens(sl_tokenizer *tokenizer, metadata *m) {
     for (int32_t id = 0; id < (int32_t)m->n_tokens; id++) {
         int type = SL_TOKEN_NORMAL;
         float score = 0;
-        if (type_at && sl_gguf_array_next(&types, &type_at, &item)) type = item.i >= 1 && item.i <= 6 ? (int)item.i : SL_TOKEN_NORMAL;
+        if (type_at && sl_gguf_array_next(&types, &type_at, &item))
+            type = item.i >= 1 && item.i <= 6 ? (int)item.i : SL_TOKEN_NORMAL;
         if (score_at && sl_gguf_array_next(&scores, &score_at, &item)) score = (float)item.f;
         if (!sl_gguf_array_next(&tokens, &token_at, &item))
             return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: ends after %d strings", KEY("tokens"), id);
@@ -122,7 +123,8 @@ static sllm_status load_tokens(sl_tokenizer *tokenizer, metadata *m) {
 static sllm_status add_merge(sl_merges *merges, const metadata *m, const char *text, size_t length, uint32_t rank) {
     const char *blank = length > 1 ? memchr(text + 1, ' ', length - 1) : NULL;
     if (!blank)
-        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: entry %u is not two tokens with a blank between", KEY("merges"), rank);
+        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: entry %u is not two tokens with a blank between",
+                       KEY("merges"), rank);
     size_t left = (size_t)(blank - text);
     return sl_merges_add(merges, rank, text, left, blank + 1, length - left - 1, m->error);
 }
@@ -132,7 +134,8 @@ static sllm_status load_merges(sl_tokenizer *tokenizer, const metadata *m) {
     bool found;
     sllm_status status = get_array(m, KEY("merges"), SL_GGUF_STRING, &merges, &found);
     if (status != SLLM_OK) return status;
-    if (!found) return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing: byte-pair encoding needs its merges", KEY("merges"));
+    if (!found)
+        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing: byte-pair encoding needs its merges", KEY("merges"));
     if (merges.array.count > INT32_MAX / 4)
         return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: %llu merges are too many", KEY("merges"),
                        (unsigned long long)merges.array.count);
@@ -154,13 +157,20 @@ static sllm_status load_merges(sl_tokenizer *tokenizer, const metadata *m) {
 
 static sllm_status load_special_ids(sl_tokenizer *tokenizer, const metadata *m) {
     static const struct { const char *key; sl_special which; } keys[] = {
-        {KEY("bos_token_id"), SL_SPECIAL_BOS}, {KEY("eos_token_id"), SL_SPECIAL_EOS},
-        {KEY("unknown_token_id"), SL_SPECIAL_UNK}, {KEY("padding_token_id"), SL_SPECIAL_PAD},
-        {KEY("separator_token_id"), SL_SPECIAL_SEP}, {KEY("seperator_token_id"), SL_SPECIAL_SEP}, /* the format's spelling */
-        {KEY("cls_token_id"), SL_SPECIAL_CLS}, {KEY("mask_token_id"), SL_SPECIAL_MASK},
-        {KEY("prefix_token_id"), SL_SPECIAL_FIM_PREFIX}, {KEY("suffix_token_id"), SL_SPECIAL_FIM_SUFFIX},
-        {KEY("middle_token_id"), SL_SPECIAL_FIM_MIDDLE}, {KEY("fim_pre_token_id"), SL_SPECIAL_FIM_PREFIX},
-        {KEY("fim_suf_token_id"), SL_SPECIAL_FIM_SUFFIX}, {KEY("fim_mid_token_id"), SL_SPECIAL_FIM_MIDDLE},
+        {KEY("bos_token_id"), SL_SPECIAL_BOS},
+        {KEY("eos_token_id"), SL_SPECIAL_EOS},
+        {KEY("unknown_token_id"), SL_SPECIAL_UNK},
+        {KEY("padding_token_id"), SL_SPECIAL_PAD},
+        {KEY("separator_token_id"), SL_SPECIAL_SEP},
+        {KEY("seperator_token_id"), SL_SPECIAL_SEP}, /* the format's spelling */
+        {KEY("cls_token_id"), SL_SPECIAL_CLS},
+        {KEY("mask_token_id"), SL_SPECIAL_MASK},
+        {KEY("prefix_token_id"), SL_SPECIAL_FIM_PREFIX},
+        {KEY("suffix_token_id"), SL_SPECIAL_FIM_SUFFIX},
+        {KEY("middle_token_id"), SL_SPECIAL_FIM_MIDDLE},
+        {KEY("fim_pre_token_id"), SL_SPECIAL_FIM_PREFIX},
+        {KEY("fim_suf_token_id"), SL_SPECIAL_FIM_SUFFIX},
+        {KEY("fim_mid_token_id"), SL_SPECIAL_FIM_MIDDLE},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         sllm_status status = get_id(m, keys[i].key, &tokenizer->special[keys[i].which]);
@@ -184,8 +194,9 @@ static bool is_filler(const char *text, size_t length, int32_t id) {
     return (size_t)n == length && !memcmp(text, name, length);
 }
 
-/* Control and user-defined tokens are the added tokens of the tokenizer.json. SentencePiece itself also has user-defined
- * pieces, which it cuts out of the normalised text: those of a model without dummy prefix, and any with a blank. */
+/* Control and user-defined tokens are the added tokens of the tokenizer.json. SentencePiece itself also has
+ * user-defined pieces, which it cuts out of the normalised text: those of a model without dummy prefix, and any with a
+ * blank. */
 static sllm_status load_added(sl_tokenizer *tokenizer, const metadata *m, bool dummy_prefix) {
     const sl_vocab *vocab = &tokenizer->vocab;
     bool spm = tokenizer->kind == SL_MODEL_SPM, phi3 = spm && is(m->architecture, m->architecture_length, "phi3");
@@ -197,12 +208,15 @@ static sllm_status load_added(sl_tokenizer *tokenizer, const metadata *m, bool d
         if (!span.length || is_filler(text, span.length, id)) continue;
         sl_added item = {.id = id, .special = type != SL_TOKEN_USER};
         if (spm && type == SL_TOKEN_USER && (!dummy_prefix || memmem(text, span.length, "\xE2\x96\x81", 3))) {
-            if (!sl_trie_add(&tokenizer->bpe.user, text, span.length, id)) return sl_fail_memory(m->error, "user-defined tokens", 0);
+            if (!sl_trie_add(&tokenizer->bpe.user, text, span.length, id))
+                return sl_fail_memory(m->error, "user-defined tokens", 0);
             tokenizer->bpe.has_user = true;
             continue;
         }
         /* Phi-3's chat markers take the blanks behind them. */
-        if (phi3) item.rstrip = !is(text, span.length, "<s>") && !is(text, span.length, "<unk>") && !is(text, span.length, "<|endoftext|>");
+        if (phi3)
+            item.rstrip = !is(text, span.length, "<s>") && !is(text, span.length, "<unk>") &&
+                          !is(text, span.length, "<|endoftext|>");
         sllm_status status = sl_added_add(tokenizer, item, m->error);
         if (status != SLLM_OK) return status;
     }
@@ -222,22 +236,28 @@ static sllm_status load_affixes(sl_tokenizer *tokenizer, const metadata *m, bool
     const int32_t *special = tokenizer->special;
     bool bert = tokenizer->kind == SL_MODEL_WORDPIECE;
     if (status == SLLM_OK && bos)
-        status = affix(tokenizer->prefix, &tokenizer->n_prefix, bert && special[SL_SPECIAL_CLS] >= 0 ? special[SL_SPECIAL_CLS]
-                                                                                                     : special[SL_SPECIAL_BOS], "BOS", m->error);
-    if (status == SLLM_OK && eos) status = affix(tokenizer->suffix, &tokenizer->n_suffix, special[SL_SPECIAL_EOS], "EOS", m->error);
-    if (status == SLLM_OK && sep) status = affix(tokenizer->suffix, &tokenizer->n_suffix, special[SL_SPECIAL_SEP], "SEP", m->error);
+        status = affix(tokenizer->prefix, &tokenizer->n_prefix,
+                       bert && special[SL_SPECIAL_CLS] >= 0 ? special[SL_SPECIAL_CLS] : special[SL_SPECIAL_BOS], "BOS",
+                       m->error);
+    if (status == SLLM_OK && eos)
+        status = affix(tokenizer->suffix, &tokenizer->n_suffix, special[SL_SPECIAL_EOS], "EOS", m->error);
+    if (status == SLLM_OK && sep)
+        status = affix(tokenizer->suffix, &tokenizer->n_suffix, special[SL_SPECIAL_SEP], "SEP", m->error);
     return status;
 }
 
 /* ---------------------------------------------------------------- models */
 
 static sllm_status add_sentence_decoder(sl_tokenizer *tokenizer, bool strip, sllm_error *error) {
-    sl_decode_step blank = {.kind = SL_DECODE_REPLACE, .pattern = "\xE2\x96\x81", .pattern_length = 3, .content = " ", .content_length = 1};
+    sl_decode_step blank = {
+        .kind = SL_DECODE_REPLACE, .pattern = "\xE2\x96\x81", .pattern_length = 3, .content = " ", .content_length = 1};
     sllm_status status = sl_add_decode(tokenizer, blank, error);
     if (status == SLLM_OK) status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_BYTE_FALLBACK}, error);
     if (status == SLLM_OK) status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_FUSE}, error);
     if (status == SLLM_OK && strip)
-        status = sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_STRIP, .content = " ", .content_length = 1, .start = 1}, error);
+        status = sl_add_decode(
+            tokenizer, (sl_decode_step){.kind = SL_DECODE_STRIP, .content = " ", .content_length = 1, .start = 1},
+            error);
     return status;
 }
 
@@ -249,12 +269,15 @@ static sllm_status load_bpe(sl_tokenizer *tokenizer, metadata *m) {
     tokenizer->bpe.unk = -1;
     sllm_status status = sl_pretokenizer_named(tokenizer, m->pre, m->pre_length, &adds_bos, &adds_sep, m->error);
     if (status == SLLM_OK)
-        status = sl_vocab_index(&tokenizer->vocab, tokenizer->bpe.byte_level ? SL_SPELLING_BYTE_LEVEL : SL_SPELLING_SENTENCE, NULL, m->error);
+        status =
+            sl_vocab_index(&tokenizer->vocab, tokenizer->bpe.byte_level ? SL_SPELLING_BYTE_LEVEL : SL_SPELLING_SENTENCE,
+                           NULL, m->error);
     if (status == SLLM_OK) status = load_merges(tokenizer, m);
     if (status == SLLM_OK && tokenizer->bpe.byte_fallback) tokenizer->bpe.unk = tokenizer->special[SL_SPECIAL_UNK];
     if (status == SLLM_OK) status = sl_bpe_prepare(tokenizer, m->error);
     if (status == SLLM_OK) status = load_added(tokenizer, m, false);
-    if (status == SLLM_OK) status = load_affixes(tokenizer, m, adds_bos && tokenizer->special[SL_SPECIAL_BOS] >= 0, false, adds_sep);
+    if (status == SLLM_OK)
+        status = load_affixes(tokenizer, m, adds_bos && tokenizer->special[SL_SPECIAL_BOS] >= 0, false, adds_sep);
     if (status != SLLM_OK) return status;
     if (!tokenizer->bpe.byte_level) return add_sentence_decoder(tokenizer, false, m->error);
     return sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_BYTE_LEVEL}, m->error);
@@ -268,15 +291,24 @@ static sllm_status load_spm(sl_tokenizer *tokenizer, metadata *m) {
     bpe->by_score = bpe->byte_fallback = bpe->fuse_unk = true;
     bpe->unk = tokenizer->special[SL_SPECIAL_UNK];
     if (!tokenizer->vocab.scores)
-        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing: a 'llama' vocabulary is ordered by scores", KEY("scores"));
+        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing: a 'llama' vocabulary is ordered by scores",
+                       KEY("scores"));
     sllm_status status = get_bool(m, KEY("add_space_prefix"), &prefix);
     if (status == SLLM_OK) status = sl_vocab_index(&tokenizer->vocab, SL_SPELLING_SENTENCE, NULL, m->error);
     if (status == SLLM_OK) status = sl_bpe_prepare(tokenizer, m->error);
     if (status == SLLM_OK && prefix)
-        status = sl_add_normalize(tokenizer, (sl_normalize_step){.kind = SL_NORMALIZE_PREPEND, .content = "\xE2\x96\x81", .content_length = 3}, m->error);
+        status = sl_add_normalize(
+            tokenizer,
+            (sl_normalize_step){.kind = SL_NORMALIZE_PREPEND, .content = "\xE2\x96\x81", .content_length = 3},
+            m->error);
     if (status == SLLM_OK)
-        status = sl_add_normalize(tokenizer, (sl_normalize_step){.kind = SL_NORMALIZE_REPLACE, .pattern = " ", .pattern_length = 1,
-                                                                 .content = "\xE2\x96\x81", .content_length = 3}, m->error);
+        status = sl_add_normalize(tokenizer,
+                                  (sl_normalize_step){.kind = SL_NORMALIZE_REPLACE,
+                                                      .pattern = " ",
+                                                      .pattern_length = 1,
+                                                      .content = "\xE2\x96\x81",
+                                                      .content_length = 3},
+                                  m->error);
     if (status == SLLM_OK) status = load_added(tokenizer, m, prefix);
     if (status == SLLM_OK) status = load_affixes(tokenizer, m, tokenizer->special[SL_SPECIAL_BOS] >= 0, false, false);
     return status == SLLM_OK ? add_sentence_decoder(tokenizer, prefix, m->error) : status;
@@ -292,14 +324,22 @@ static sllm_status load_wordpiece(sl_tokenizer *tokenizer, metadata *m) {
     strip = lowercase;
     if (status == SLLM_OK) status = get_bool(m, KEY("normalizer.strip_accents"), &strip);
     if (status == SLLM_OK)
-        status = sl_add_normalize(tokenizer, (sl_normalize_step){.kind = SL_NORMALIZE_BERT, .clean_text = true, .chinese = true,
-                                                                 .strip_accents = strip, .lowercase = lowercase}, m->error);
-    if (status == SLLM_OK) status = sl_add_split(tokenizer, (sl_split_step){.kind = SL_SPLIT_BERT, .behaviour = SL_ISOLATED}, m->error);
+        status = sl_add_normalize(tokenizer,
+                                  (sl_normalize_step){.kind = SL_NORMALIZE_BERT,
+                                                      .clean_text = true,
+                                                      .chinese = true,
+                                                      .strip_accents = strip,
+                                                      .lowercase = lowercase},
+                                  m->error);
+    if (status == SLLM_OK)
+        status = sl_add_split(tokenizer, (sl_split_step){.kind = SL_SPLIT_BERT, .behaviour = SL_ISOLATED}, m->error);
     if (status == SLLM_OK) status = sl_vocab_index(&tokenizer->vocab, SL_SPELLING_WORDPIECE, "##", m->error);
     if (status == SLLM_OK) status = load_added(tokenizer, m, false);
     if (status == SLLM_OK) status = load_affixes(tokenizer, m, true, false, true);
     if (status != SLLM_OK) return status;
-    return sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_WORDPIECE, .pattern = "##", .pattern_length = 2, .cleanup = true}, m->error);
+    return sl_add_decode(
+        tokenizer, (sl_decode_step){.kind = SL_DECODE_WORDPIECE, .pattern = "##", .pattern_length = 2, .cleanup = true},
+        m->error);
 }
 
 /* "t5": Unigram with SentencePiece's normaliser. */
@@ -309,7 +349,8 @@ static sllm_status load_unigram(sl_tokenizer *tokenizer, metadata *m) {
     tokenizer->kind = SL_MODEL_UNIGRAM;
     tokenizer->unigram.unk = tokenizer->special[SL_SPECIAL_UNK];
     if (!tokenizer->vocab.scores)
-        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing: a 't5' vocabulary is ordered by scores", KEY("scores"));
+        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing: a 't5' vocabulary is ordered by scores",
+                       KEY("scores"));
     sllm_status status = get_bool(m, KEY("add_space_prefix"), &step.dummy_prefix);
     if (status == SLLM_OK) status = get_bool(m, KEY("remove_extra_whitespaces"), &step.collapse);
     if (status == SLLM_OK && sl_gguf_find(m->gguf, KEY("precompiled_charsmap"), &map)) {
@@ -325,17 +366,24 @@ static sllm_status load_unigram(sl_tokenizer *tokenizer, metadata *m) {
     if (status == SLLM_OK) status = sl_unigram_prepare(tokenizer, m->error);
     if (status == SLLM_OK) status = load_added(tokenizer, m, step.dummy_prefix);
     if (status == SLLM_OK) status = load_affixes(tokenizer, m, false, true, false);
-    return status == SLLM_OK ? sl_add_decode(tokenizer, (sl_decode_step){.kind = SL_DECODE_METASPACE, .pattern = "\xE2\x96\x81",
-                                                                         .pattern_length = 3, .prepend = step.dummy_prefix}, m->error) : status;
+    return status == SLLM_OK ? sl_add_decode(tokenizer,
+                                             (sl_decode_step){.kind = SL_DECODE_METASPACE,
+                                                              .pattern = "\xE2\x96\x81",
+                                                              .pattern_length = 3,
+                                                              .prepend = step.dummy_prefix},
+                                             m->error)
+                             : status;
 }
 
 static sllm_status load(sl_tokenizer *tokenizer, metadata *m) {
     sllm_error error = {0};
     if (!sl_gguf_get_string(m->gguf, KEY("model"), &m->model, &m->model_length, &error))
-        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing or not a string: this file has no tokenizer", KEY("model"));
+        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing or not a string: this file has no tokenizer",
+                       KEY("model"));
     if (!sl_gguf_get_string(m->gguf, KEY("pre"), &m->pre, &m->pre_length, &error)) m->pre = "", m->pre_length = 0;
     if (error.status != SLLM_OK) return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: not a string", KEY("pre"));
-    if (!sl_gguf_get_string(m->gguf, "general.architecture", &m->architecture, &m->architecture_length, &error)) m->architecture = "", m->architecture_length = 0;
+    if (!sl_gguf_get_string(m->gguf, "general.architecture", &m->architecture, &m->architecture_length, &error))
+        m->architecture = "", m->architecture_length = 0;
     sllm_status status = load_tokens(tokenizer, m);
     if (status == SLLM_OK) status = load_special_ids(tokenizer, m);
     if (status != SLLM_OK) return status;
@@ -347,8 +395,9 @@ static sllm_status load(sl_tokenizer *tokenizer, metadata *m) {
     else if (is(m->model, m->model_length, "bert")) status = load_wordpiece(tokenizer, m);
     else if (is(m->model, m->model_length, "t5")) status = load_unigram(tokenizer, m);
     else
-        return sl_fail(m->error, SLLM_ERROR_UNSUPPORTED, "%s: '%.*s' is not supported; known: gpt2, llama, gemma4, bert, t5",
-                       KEY("model"), (int)(m->model_length < 80 ? m->model_length : 80), m->model);
+        return sl_fail(m->error, SLLM_ERROR_UNSUPPORTED,
+                       "%s: '%.*s' is not supported; known: gpt2, llama, gemma4, bert, t5", KEY("model"),
+                       (int)(m->model_length < 80 ? m->model_length : 80), m->model);
     return status == SLLM_OK ? sl_tokenizer_finish(tokenizer, m->error) : status;
 }
 

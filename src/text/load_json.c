@@ -23,7 +23,8 @@ typedef struct loader {
 /* Ids may have holes, but not so many that a small file asks for a large table. */
 static sllm_status check_id(const loader *l, int64_t id, size_t n_tokens) {
     if (id >= 0 && (uint64_t)id < 4 * (uint64_t)n_tokens + (1 << 16) && id < INT32_MAX / 4) return SLLM_OK;
-    return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: token id %lld is out of range for %zu tokens", (long long)id, n_tokens);
+    return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: token id %lld is out of range for %zu tokens",
+                   (long long)id, n_tokens);
 }
 
 static const sl_json *vocab_of(const loader *l) { return sl_json_get(l->model, "vocab"); }
@@ -34,9 +35,11 @@ static sllm_status find_size(const loader *l, int32_t *size) {
     int64_t most = vocab && vocab->type == SL_JSON_ARRAY ? (int64_t)vocab->length - 1 : -1, id;
     sllm_status status = SLLM_OK;
     if (!vocab || (vocab->type != SL_JSON_ARRAY && vocab->type != SL_JSON_OBJECT))
-        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab is missing or neither an object nor an array");
+        return sl_fail(l->error, SLLM_ERROR_FORMAT,
+                       "tokenizer.json: model.vocab is missing or neither an object nor an array");
     for (const sl_json *item = vocab->type == SL_JSON_OBJECT ? vocab->first : NULL; item; item = item->next) {
-        if (!sl_json_int64(item, &id)) return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab: an id is not an integer");
+        if (!sl_json_int64(item, &id))
+            return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab: an id is not an integer");
         if ((status = check_id(l, id, n)) != SLLM_OK) return status;
         if (id > most) most = id;
     }
@@ -68,8 +71,11 @@ static sllm_status load_vocab(loader *l) {
         if (scored) {
             const sl_json *piece = sl_json_at(item, 0);
             if (!piece || piece->type != SL_JSON_STRING || !sl_json_double(sl_json_at(item, 1), &score))
-                return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab[%lld] is not [piece, score]", (long long)id);
-            if (score != score) return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab[%lld]: the score is not a number", (long long)id);
+                return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab[%lld] is not [piece, score]",
+                               (long long)id);
+            if (score != score)
+                return sl_fail(l->error, SLLM_ERROR_FORMAT,
+                               "tokenizer.json: model.vocab[%lld]: the score is not a number", (long long)id);
             text = piece->text;
             length = piece->length;
         } else {
@@ -90,25 +96,28 @@ static bool is_token(const sl_vocab *vocab, int64_t id, const sl_json *content) 
            !memcmp(vocab->pool.data + span.offset, content->text, content->length);
 }
 
-/* The id under which the model's vocabulary already has the text of an added token, or `id`. *map is filled when needed. */
+/* The id under which the model's vocabulary already has the text of an added token, or `id`. *map is filled when
+ * needed. */
 static sllm_status model_id(const loader *l, const sl_json *content, sl_map *map, int64_t *id) {
     const sl_json *vocab = vocab_of(l);
     uint64_t known, index = 0;
     if (is_token(&l->tokenizer->vocab, *id, content)) return SLLM_OK;
-    if (!map->slots && vocab->length && !sl_map_reserve(map, vocab->length)) return sl_fail_memory(l->error, "added tokens", 0);
+    if (!map->slots && vocab->length && !sl_map_reserve(map, vocab->length))
+        return sl_fail_memory(l->error, "added tokens", 0);
     for (const sl_json *item = map->count ? NULL : vocab->first; item; item = item->next, index++) {
         const sl_json *piece = vocab->type == SL_JSON_ARRAY ? sl_json_at(item, 0) : NULL;
         int64_t value = (int64_t)index;
         if (!piece) sl_json_int64(item, &value);
-        if (!sl_map_put(map, piece ? piece->text : item->key, piece ? piece->length : item->key_length, (uint64_t)value))
+        if (!sl_map_put(map, piece ? piece->text : item->key, piece ? piece->length : item->key_length,
+                        (uint64_t)value))
             return sl_fail_memory(l->error, "added tokens", 0);
     }
     if (map->count && sl_map_get(map, content->text, content->length, &known)) *id = (int64_t)known;
     return SLLM_OK;
 }
 
-/* Added tokens: an id of the model's vocabulary or one behind it. A text that the model has goes by the model's id, as in
- * the reference. */
+/* Added tokens: an id of the model's vocabulary or one behind it. A text that the model has goes by the model's id, as
+ * in the reference. */
 static sllm_status add_tokens(loader *l, sl_map *map) {
     const sl_json *list = sl_json_get(l->root, "added_tokens");
     sl_vocab *vocab = &l->tokenizer->vocab;
@@ -118,7 +127,8 @@ static sllm_status add_tokens(loader *l, sl_map *map) {
         sl_added added = {.normalized = true};
         sl_json_int64(sl_json_get(item, "id"), &id);
         if (!content || content->type != SL_JSON_STRING)
-            return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: added token %lld has no \"content\"", (long long)id);
+            return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: added token %lld has no \"content\"",
+                           (long long)id);
         sl_json_bool(sl_json_get(item, "special"), &added.special);
         added.normalized = !added.special;
         sl_json_bool(sl_json_get(item, "normalized"), &added.normalized);
@@ -147,8 +157,8 @@ static sllm_status load_added(loader *l) {
 
 /* ---------------------------------------------------------------- byte-pair encoding */
 
-static sllm_status merge_parts(const loader *l, const sl_json *merge, size_t rank, const char **left, size_t *left_length,
-                               const char **right, size_t *right_length) {
+static sllm_status merge_parts(const loader *l, const sl_json *merge, size_t rank, const char **left,
+                               size_t *left_length, const char **right, size_t *right_length) {
     const sl_json *a = sl_json_at(merge, 0), *b = sl_json_at(merge, 1);
     if (a && b && a->type == SL_JSON_STRING && b->type == SL_JSON_STRING && merge->length == 2) {
         *left = a->text;
@@ -157,8 +167,10 @@ static sllm_status merge_parts(const loader *l, const sl_json *merge, size_t ran
         *right_length = b->length;
         return SLLM_OK;
     }
-    const char *blank = merge->type == SL_JSON_STRING && merge->length > 2 ? memchr(merge->text + 1, ' ', merge->length - 2) : NULL;
-    if (!blank) return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.merges[%zu] is not two tokens", rank);
+    const char *blank =
+        merge->type == SL_JSON_STRING && merge->length > 2 ? memchr(merge->text + 1, ' ', merge->length - 2) : NULL;
+    if (!blank)
+        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.merges[%zu] is not two tokens", rank);
     *left = merge->text;
     *left_length = (size_t)(blank - merge->text);
     *right = blank + 1;
@@ -198,7 +210,8 @@ static sllm_status find_unknown(const loader *l, int32_t *id) {
     *id = -1;
     if (!unk || unk->type != SL_JSON_STRING) return SLLM_OK;
     *id = sl_tokenizer_find(l->tokenizer, unk->text, unk->length);
-    if (*id < 0) return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.unk_token is not in the vocabulary");
+    if (*id < 0)
+        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.unk_token is not in the vocabulary");
     return SLLM_OK;
 }
 
@@ -209,7 +222,8 @@ static sllm_status load_bpe(loader *l) {
     double rate = 0;
     tokenizer->kind = SL_MODEL_BPE;
     if (dropout && sl_json_double(dropout, &rate) && rate != 0)
-        return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED, "tokenizer.json: model.dropout %g makes ids random; set it to null", rate);
+        return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED,
+                       "tokenizer.json: model.dropout %g makes ids random; set it to null", rate);
     if (!merges || merges->type != SL_JSON_ARRAY)
         return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.merges is missing");
     sl_json_bool(sl_json_get(l->model, "fuse_unk"), &bpe->fuse_unk);
@@ -224,7 +238,11 @@ static sllm_status load_bpe(loader *l) {
         status = sl_add_split(tokenizer, (sl_split_step){.kind = SL_SPLIT_LETTERS}, l->error);
     }
     if (status == SLLM_OK)
-        status = sl_vocab_index(&tokenizer->vocab, bpe->byte_level ? SL_SPELLING_BYTE_LEVEL : l->steps.letters ? SL_SPELLING_LETTERS : SL_SPELLING_SENTENCE, NULL, l->error);
+        status = sl_vocab_index(&tokenizer->vocab,
+                                bpe->byte_level    ? SL_SPELLING_BYTE_LEVEL
+                                : l->steps.letters ? SL_SPELLING_LETTERS
+                                                   : SL_SPELLING_SENTENCE,
+                                NULL, l->error);
     if (status == SLLM_OK) status = find_unknown(l, &bpe->unk);
     if (status == SLLM_OK) status = load_merges(l, merges);
     return status == SLLM_OK ? sl_bpe_prepare(tokenizer, l->error) : status;
@@ -244,15 +262,19 @@ static sllm_status load_unigram(loader *l) {
     int64_t unk = -1;
     tokenizer->kind = SL_MODEL_UNIGRAM;
     const sl_json *unk_id = sl_json_get(l->model, "unk_id");
-    if (!tokenizer->vocab.scores) return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: a Unigram vocabulary is a list of [piece, score]");
-    if (unk_id && unk_id->type != SL_JSON_NULL && (!sl_json_int64(unk_id, &unk) || unk < 0 || unk >= tokenizer->vocab.size))
+    if (!tokenizer->vocab.scores)
+        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: a Unigram vocabulary is a list of [piece, score]");
+    if (unk_id && unk_id->type != SL_JSON_NULL &&
+        (!sl_json_int64(unk_id, &unk) || unk < 0 || unk >= tokenizer->vocab.size))
         return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.unk_id is outside the vocabulary");
     tokenizer->unigram.unk = (int32_t)unk;
     sl_json_bool(sl_json_get(l->model, "byte_fallback"), &tokenizer->unigram.byte_fallback);
     /* The unknown piece is not a piece of any text (SentencePiece keeps it apart). */
     if (unk >= 0 && tokenizer->vocab.types[unk] == SL_TOKEN_NORMAL) tokenizer->vocab.types[unk] = SL_TOKEN_UNKNOWN;
     sllm_status status = letters_if_bytes(l);
-    if (status == SLLM_OK) status = sl_vocab_index(&tokenizer->vocab, l->steps.letters ? SL_SPELLING_LETTERS : SL_SPELLING_SENTENCE, NULL, l->error);
+    if (status == SLLM_OK)
+        status = sl_vocab_index(&tokenizer->vocab, l->steps.letters ? SL_SPELLING_LETTERS : SL_SPELLING_SENTENCE, NULL,
+                                l->error);
     return status == SLLM_OK ? sl_unigram_prepare(tokenizer, l->error) : status;
 }
 
@@ -269,7 +291,10 @@ static sllm_status load_words(loader *l, bool pieces) {
     model->max_chars = (size_t)most;
     if (status == SLLM_OK) status = letters_if_bytes(l);
     if (status == SLLM_OK)
-        status = sl_vocab_index(&tokenizer->vocab, l->steps.letters ? SL_SPELLING_LETTERS : pieces ? SL_SPELLING_WORDPIECE : SL_SPELLING_PLAIN,
+        status = sl_vocab_index(&tokenizer->vocab,
+                                l->steps.letters ? SL_SPELLING_LETTERS
+                                : pieces         ? SL_SPELLING_WORDPIECE
+                                                 : SL_SPELLING_PLAIN,
                                 model->prefix, l->error);
     return status == SLLM_OK ? find_unknown(l, &model->unk) : status;
 }
@@ -283,12 +308,14 @@ static sllm_status load_model(loader *l) {
     }
     bool array = vocab_of(l)->type == SL_JSON_ARRAY;
     if (array != !strcmp(type, "Unigram"))
-        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab does not fit the model \"%.40s\"", type);
+        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: model.vocab does not fit the model \"%.40s\"",
+                       type);
     if (!strcmp(type, "BPE")) return load_bpe(l);
     if (!strcmp(type, "Unigram")) return load_unigram(l);
     if (!strcmp(type, "WordPiece")) return load_words(l, true);
     if (!strcmp(type, "WordLevel")) return load_words(l, false);
-    return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED, "tokenizer.json: model \"%.40s\" is not supported; known: BPE, Unigram, WordPiece, WordLevel", type);
+    return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED,
+                   "tokenizer.json: model \"%.40s\" is not supported; known: BPE, Unigram, WordPiece, WordLevel", type);
 }
 
 /* ---------------------------------------------------------------- tokenizer_config.json */
@@ -305,10 +332,12 @@ static sllm_status apply_config(loader *l) {
         int32_t id = tokenizer->special[end ? SL_SPECIAL_EOS : SL_SPECIAL_BOS];
         int32_t *list = end ? tokenizer->suffix : tokenizer->prefix;
         size_t *n = end ? &tokenizer->n_suffix : &tokenizer->n_prefix;
-        if (id < 0 || !sl_json_bool(sl_json_get(l->settings->config, end ? "add_eos_token" : "add_bos_token"), &add)) continue;
+        if (id < 0 || !sl_json_bool(sl_json_get(l->settings->config, end ? "add_eos_token" : "add_bos_token"), &add))
+            continue;
         bool there = *n && list[end ? *n - 1 : 0] == id;
         if (add == there) continue;
-        if (add && *n == SL_MAX_AFFIX) return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED, "tokenizer_config.json: too many tokens to add");
+        if (add && *n == SL_MAX_AFFIX)
+            return sl_fail(l->error, SLLM_ERROR_UNSUPPORTED, "tokenizer_config.json: too many tokens to add");
         if (add) {
             memmove(list + !end, list, *n * sizeof *list);
             list[end ? *n : 0] = id;
@@ -327,11 +356,14 @@ static sllm_status load(loader *l) {
     sl_tokenizer *tokenizer = l->tokenizer;
     l->model = sl_json_get(l->root, "model");
     if (!l->model || l->model->type != SL_JSON_OBJECT)
-        return sl_fail(l->error, SLLM_ERROR_FORMAT, "tokenizer.json: there is no \"model\": this is not a tokenizer.json");
+        return sl_fail(l->error, SLLM_ERROR_FORMAT,
+                       "tokenizer.json: there is no \"model\": this is not a tokenizer.json");
     sllm_status status = load_vocab(l);
     if (status == SLLM_OK) status = load_added(l);
-    if (status == SLLM_OK) status = sl_json_normalizer(tokenizer, sl_json_get(l->root, "normalizer"), &l->steps, l->error);
-    if (status == SLLM_OK) status = sl_json_pretokenizer(tokenizer, sl_json_get(l->root, "pre_tokenizer"), &l->steps, l->error);
+    if (status == SLLM_OK)
+        status = sl_json_normalizer(tokenizer, sl_json_get(l->root, "normalizer"), &l->steps, l->error);
+    if (status == SLLM_OK)
+        status = sl_json_pretokenizer(tokenizer, sl_json_get(l->root, "pre_tokenizer"), &l->steps, l->error);
     if (status == SLLM_OK) status = sl_json_decoder(tokenizer, sl_json_get(l->root, "decoder"), l->error);
     for (size_t i = 0; i < tokenizer->n_decode; i++) /* tokens are letters even where no step makes them of bytes */
         if (tokenizer->decode[i].kind == SL_DECODE_BYTE_LEVEL && !l->steps.byte_level) l->steps.letters = true;
@@ -339,14 +371,16 @@ static sllm_status load(loader *l) {
     if (status == SLLM_OK) status = sl_added_index(tokenizer, l->error);
     if (status == SLLM_OK) status = sl_json_postprocessor(tokenizer, sl_json_get(l->root, "post_processor"), l->error);
     if (status == SLLM_OK && tokenizer->kind == SL_MODEL_BPE) tokenizer->special[SL_SPECIAL_UNK] = tokenizer->bpe.unk;
-    if (status == SLLM_OK && tokenizer->kind == SL_MODEL_UNIGRAM) tokenizer->special[SL_SPECIAL_UNK] = tokenizer->unigram.unk;
-    if (status == SLLM_OK && tokenizer->kind >= SL_MODEL_WORDPIECE) tokenizer->special[SL_SPECIAL_UNK] = tokenizer->wordpiece.unk;
+    if (status == SLLM_OK && tokenizer->kind == SL_MODEL_UNIGRAM)
+        tokenizer->special[SL_SPECIAL_UNK] = tokenizer->unigram.unk;
+    if (status == SLLM_OK && tokenizer->kind >= SL_MODEL_WORDPIECE)
+        tokenizer->special[SL_SPECIAL_UNK] = tokenizer->wordpiece.unk;
     if (status == SLLM_OK) status = apply_config(l);
     return status == SLLM_OK ? sl_tokenizer_finish(tokenizer, l->error) : status;
 }
 
-sllm_status sl_load_json(const char *text, size_t length, const sl_tokenizer_settings *settings, sl_tokenizer **tokenizer,
-                         sllm_error *error) {
+sllm_status sl_load_json(const char *text, size_t length, const sl_tokenizer_settings *settings,
+                         sl_tokenizer **tokenizer, sllm_error *error) {
     sl_arena arena = {0};
     loader l = {.settings = settings, .error = error};
     sllm_status status = sl_json_parse(&arena, text, length, "tokenizer.json", &l.root, error);
@@ -366,7 +400,8 @@ sllm_status sl_tokenizer_from_json(const char *text, size_t length, const char *
     *tokenizer = NULL;
     sllm_status status = SLLM_OK;
     if (config_json)
-        status = sl_json_parse(&settings.arena, config_json, config_length, "tokenizer_config.json", &settings.config, error);
+        status = sl_json_parse(&settings.arena, config_json, config_length, "tokenizer_config.json", &settings.config,
+                               error);
     if (status == SLLM_OK) status = sl_load_json(text, length, &settings, tokenizer, error);
     sl_tokenizer_settings_free(&settings);
     return status;

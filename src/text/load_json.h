@@ -12,8 +12,10 @@ typedef struct sl_json_steps {
 } sl_json_steps;
 
 /* Each reads one section of the root object into the tokenizer; a missing or null section adds nothing. */
-sllm_status sl_json_normalizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps, sllm_error *error);
-sllm_status sl_json_pretokenizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps, sllm_error *error);
+sllm_status sl_json_normalizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps,
+                               sllm_error *error);
+sllm_status sl_json_pretokenizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps,
+                                 sllm_error *error);
 sllm_status sl_json_decoder(sl_tokenizer *tokenizer, const sl_json *section, sllm_error *error);
 sllm_status sl_json_postprocessor(sl_tokenizer *tokenizer, const sl_json *section, sllm_error *error);
 

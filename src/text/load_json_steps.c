@@ -49,8 +49,8 @@ static sllm_status unknown(const sl_json *step, const char *what, sllm_error *er
 }
 
 /* {"String": s} or {"Regex": r}; an older file writes the string alone. */
-static sllm_status pattern_of(sl_tokenizer *tokenizer, const sl_json *step, bool *is_regex, const char **text, size_t *length,
-                              sllm_error *error) {
+static sllm_status pattern_of(sl_tokenizer *tokenizer, const sl_json *step, bool *is_regex, const char **text,
+                              size_t *length, sllm_error *error) {
     const sl_json *pattern = sl_json_get(step, "pattern"), *member = pattern;
     *is_regex = false;
     if (pattern && pattern->type == SL_JSON_OBJECT) {
@@ -61,7 +61,8 @@ static sllm_status pattern_of(sl_tokenizer *tokenizer, const sl_json *step, bool
         }
     }
     if (!member || member->type != SL_JSON_STRING)
-        return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: a pattern is neither {\"String\": ...} nor {\"Regex\": ...}");
+        return sl_fail(error, SLLM_ERROR_FORMAT,
+                       "tokenizer.json: a pattern is neither {\"String\": ...} nor {\"Regex\": ...}");
     *text = sl_arena_copy(&tokenizer->arena, member->text, member->length);
     *length = member->length;
     return *text ? SLLM_OK : sl_fail_memory(error, "tokenizer.json", member->length);
@@ -87,7 +88,8 @@ static sllm_status charsmap_of(sl_tokenizer *tokenizer, const sl_json *step, sl_
     int n_bits = 0;
     for (size_t i = 0; i < member->length && member->text[i] != '='; i++) {
         int value = base64_value(member->text[i]);
-        if (value < 0) return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: precompiled_charsmap is not base64 at %zu", i);
+        if (value < 0)
+            return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: precompiled_charsmap is not base64 at %zu", i);
         bits = bits << 6 | (uint32_t)value;
         n_bits += 6;
         if (n_bits >= 8) {
@@ -103,13 +105,15 @@ static sllm_status replace_of(sl_tokenizer *tokenizer, const sl_json *step, sl_n
     bool is_regex;
     out->kind = SL_NORMALIZE_REPLACE;
     sllm_status status = pattern_of(tokenizer, step, &is_regex, &out->pattern, &out->pattern_length, error);
-    if (status == SLLM_OK) status = text_of(tokenizer, step, "content", NULL, &out->content, &out->content_length, error);
+    if (status == SLLM_OK)
+        status = text_of(tokenizer, step, "content", NULL, &out->content, &out->content_length, error);
     if (status == SLLM_OK && is_regex)
         status = sl_regex_compile(out->pattern, out->pattern_length, "tokenizer.json: Replace", &out->regex, error);
     return status;
 }
 
-static sllm_status normalizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps, int depth, sllm_error *error) {
+static sllm_status normalizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps, int depth,
+                              sllm_error *error) {
     static const struct { const char *name; sl_normal_form form; } forms[] = {
         {"NFC", SL_NFC}, {"NFD", SL_NFD}, {"NFKC", SL_NFKC}, {"NFKD", SL_NFKD}};
     sl_normalize_step step = {0};
@@ -136,7 +140,8 @@ static sllm_status normalizer(sl_tokenizer *tokenizer, const sl_json *section, s
         step.left = flag(section, "strip_left", true);
         step.right = flag(section, "strip_right", true);
         /* After Precompiled this is SentencePiece's removal of extra white space, which knows blanks only. */
-        step.blanks_only = tokenizer->n_normalize && tokenizer->normalize[tokenizer->n_normalize - 1].kind == SL_NORMALIZE_CHARSMAP;
+        step.blanks_only =
+            tokenizer->n_normalize && tokenizer->normalize[tokenizer->n_normalize - 1].kind == SL_NORMALIZE_CHARSMAP;
     } else if (type_is(section, "Replace")) {
         status = replace_of(tokenizer, section, &step, error);
     } else if (type_is(section, "Prepend")) {
@@ -162,7 +167,8 @@ static sllm_status normalizer(sl_tokenizer *tokenizer, const sl_json *section, s
     return status == SLLM_OK ? sl_add_normalize(tokenizer, step, error) : status;
 }
 
-sllm_status sl_json_normalizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps, sllm_error *error) {
+sllm_status sl_json_normalizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps,
+                               sllm_error *error) {
     return normalizer(tokenizer, section, steps, 0, error);
 }
 
@@ -170,7 +176,8 @@ sllm_status sl_json_normalizer(sl_tokenizer *tokenizer, const sl_json *section, 
 
 static sllm_status behaviour_of(const sl_json *section, sl_behaviour otherwise, sl_behaviour *out, sllm_error *error) {
     static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
-    static const char *const older[] = {"removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"};
+    static const char *const older[] = {"removed", "isolated", "merged_with_previous", "merged_with_next",
+                                        "contiguous"};
     const char *name = sl_json_string(sl_json_get(section, "behavior"));
     *out = otherwise;
     if (!name) return SLLM_OK;
@@ -192,7 +199,8 @@ static sllm_status split_of(sl_tokenizer *tokenizer, const sl_json *section, sll
     return sl_add_split(tokenizer, step, error);
 }
 
-static sllm_status byte_level_of(sl_tokenizer *tokenizer, const sl_json *section, bool last, sl_json_steps *steps, sllm_error *error) {
+static sllm_status byte_level_of(sl_tokenizer *tokenizer, const sl_json *section, bool last, sl_json_steps *steps,
+                                 sllm_error *error) {
     static const char gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
     sllm_status status = SLLM_OK;
     if (flag(section, "add_prefix_space", true))
@@ -209,7 +217,8 @@ static sllm_status byte_level_of(sl_tokenizer *tokenizer, const sl_json *section
 }
 
 static sllm_status metaspace_of(sl_tokenizer *tokenizer, const sl_json *section, sllm_error *error) {
-    sl_split_step step = {.kind = SL_SPLIT_METASPACE, .behaviour = SL_MERGED_NEXT, .split = flag(section, "split", true)};
+    sl_split_step step = {
+        .kind = SL_SPLIT_METASPACE, .behaviour = SL_MERGED_NEXT, .split = flag(section, "split", true)};
     const char *scheme = sl_json_string(sl_json_get(section, "prepend_scheme"));
     step.prepend = flag(section, "add_prefix_space", true);
     if (scheme) {
@@ -217,12 +226,13 @@ static sllm_status metaspace_of(sl_tokenizer *tokenizer, const sl_json *section,
         step.prepend_first = !strcmp(scheme, "first");
     }
     sllm_status status = text_of(tokenizer, section, "replacement", "\xE2\x96\x81", &step.text, &step.length, error);
-    if (status == SLLM_OK && !step.length) return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: Metaspace with an empty replacement");
+    if (status == SLLM_OK && !step.length)
+        return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: Metaspace with an empty replacement");
     return status == SLLM_OK ? sl_add_split(tokenizer, step, error) : status;
 }
 
-static sllm_status pretokenizer(sl_tokenizer *tokenizer, const sl_json *section, bool last, sl_json_steps *steps, int depth,
-                                sllm_error *error) {
+static sllm_status pretokenizer(sl_tokenizer *tokenizer, const sl_json *section, bool last, sl_json_steps *steps,
+                                int depth, sllm_error *error) {
     sl_split_step step = {.behaviour = SL_ISOLATED};
     sllm_status status = SLLM_OK;
     if (!section || section->type == SL_JSON_NULL) return SLLM_OK;
@@ -253,18 +263,21 @@ static sllm_status pretokenizer(sl_tokenizer *tokenizer, const sl_json *section,
         step.kind = SL_SPLIT_DELIMITER;
         step.behaviour = SL_REMOVED;
         status = text_of(tokenizer, section, "delimiter", NULL, &step.text, &step.length, error);
-        if (status == SLLM_OK && !step.length) return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: CharDelimiterSplit without a character");
+        if (status == SLLM_OK && !step.length)
+            return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: CharDelimiterSplit without a character");
     } else if (type_is(section, "FixedLength")) {
         step.kind = SL_SPLIT_FIXED;
         step.length = sl_json_get(section, "length") ? count_of(section, "length") : 5;
-        if (!step.length) return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: FixedLength needs a length of at least 1");
+        if (!step.length)
+            return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: FixedLength needs a length of at least 1");
     } else {
         return unknown(section, "pre-tokenizer", error);
     }
     return status == SLLM_OK ? sl_add_split(tokenizer, step, error) : status;
 }
 
-sllm_status sl_json_pretokenizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps, sllm_error *error) {
+sllm_status sl_json_pretokenizer(sl_tokenizer *tokenizer, const sl_json *section, sl_json_steps *steps,
+                                 sllm_error *error) {
     return pretokenizer(tokenizer, section, true, steps, 0, error);
 }
 
@@ -308,9 +321,11 @@ static sllm_status decoder(sl_tokenizer *tokenizer, const sl_json *section, int 
         bool is_regex;
         step.kind = SL_DECODE_REPLACE;
         status = pattern_of(tokenizer, section, &is_regex, &step.pattern, &step.pattern_length, error);
-        if (status == SLLM_OK) status = text_of(tokenizer, section, "content", NULL, &step.content, &step.content_length, error);
+        if (status == SLLM_OK)
+            status = text_of(tokenizer, section, "content", NULL, &step.content, &step.content_length, error);
         if (status == SLLM_OK && is_regex)
-            status = sl_regex_compile(step.pattern, step.pattern_length, "tokenizer.json: decoder Replace", &step.regex, error);
+            status = sl_regex_compile(step.pattern, step.pattern_length, "tokenizer.json: decoder Replace", &step.regex,
+                                      error);
     } else {
         return unknown(section, "decoder", error);
     }
@@ -355,9 +370,11 @@ static sllm_status put_affix(sl_tokenizer *tokenizer, bool before, size_t at, co
     size_t *n = before ? &tokenizer->n_prefix : &tokenizer->n_suffix;
     int64_t value;
     if (!sl_json_int64(id, &value) || value < 0 || value >= tokenizer->vocab.size)
-        return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: the post-processor names a token outside the vocabulary");
+        return sl_fail(error, SLLM_ERROR_FORMAT,
+                       "tokenizer.json: the post-processor names a token outside the vocabulary");
     if (*n == SL_MAX_AFFIX)
-        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "tokenizer.json: the post-processor adds more than %d tokens", SL_MAX_AFFIX);
+        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "tokenizer.json: the post-processor adds more than %d tokens",
+                       SL_MAX_AFFIX);
     memmove(list + at + 1, list + at, (*n - at) * sizeof *list);
     list[at] = (int32_t)value;
     (*n)++;
@@ -375,14 +392,16 @@ static sllm_status template_of(sl_tokenizer *tokenizer, const sl_json *section, 
         const sl_json *special = sl_json_get(item, "SpecialToken");
         if (!special) {
             if (!before || !sl_json_get(item, "Sequence"))
-                return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "tokenizer.json: TemplateProcessing repeats its sequence");
+                return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
+                               "tokenizer.json: TemplateProcessing repeats its sequence");
             before = false;
             continue;
         }
         const char *name = sl_json_string(sl_json_get(special, "id"));
         const sl_json *ids = name && specials ? sl_json_get(sl_json_get(specials, name), "ids") : NULL;
         if (!ids || ids->type != SL_JSON_ARRAY)
-            return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: TemplateProcessing names a special token without ids");
+            return sl_fail(error, SLLM_ERROR_FORMAT,
+                           "tokenizer.json: TemplateProcessing names a special token without ids");
         for (const sl_json *id = ids->first; id; id = id->next) {
             sllm_status status = put_affix(tokenizer, before, before ? n_before : tokenizer->n_suffix, id, error);
             if (status != SLLM_OK) return status;
@@ -395,7 +414,8 @@ static sllm_status template_of(sl_tokenizer *tokenizer, const sl_json *section, 
 static sllm_status postprocessor(sl_tokenizer *tokenizer, const sl_json *section, int depth, sllm_error *error) {
     sllm_status status = SLLM_OK;
     if (!section || section->type == SL_JSON_NULL || type_is(section, "ByteLevel")) return SLLM_OK;
-    if (depth > MAX_NESTING) return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: post-processors nested too deep");
+    if (depth > MAX_NESTING)
+        return sl_fail(error, SLLM_ERROR_FORMAT, "tokenizer.json: post-processors nested too deep");
     if (type_is(section, "Sequence")) {
         const sl_json *list = sl_json_get(section, "processors");
         for (const sl_json *item = list ? list->first : NULL; item && status == SLLM_OK; item = item->next)

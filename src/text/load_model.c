@@ -128,7 +128,8 @@ static sllm_status scan_model(reader all, spec *s, int32_t *n_pieces, sllm_error
     }
     if (broken || !ok || *n_pieces == 0) return sl_fail(error, SLLM_ERROR_FORMAT, "this is not a SentencePiece model");
     if (s->model_type != 1 && s->model_type != 2)
-        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "SentencePiece model type %llu is not supported (Unigram and BPE are)",
+        return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
+                       "SentencePiece model type %llu is not supported (Unigram and BPE are)",
                        (unsigned long long)s->model_type);
     if (s->suffix_blanks) return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "treat_whitespace_as_suffix is not supported");
     int32_t *ids[] = {&s->unk, &s->bos, &s->eos, &s->pad};
@@ -151,7 +152,8 @@ static sllm_status load_pieces(sl_tokenizer *tokenizer, reader all, sllm_error *
         if (!sl_vocab_set(&tokenizer->vocab, id, (const char *)text.at, length, type, score))
             return sl_fail_memory(error, "the vocabulary", length);
         if (type == SL_TOKEN_USER && length) {
-            if (!sl_trie_add(&tokenizer->bpe.user, (const char *)text.at, length, id)) return sl_fail_memory(error, "the vocabulary", length);
+            if (!sl_trie_add(&tokenizer->bpe.user, (const char *)text.at, length, id))
+                return sl_fail_memory(error, "the vocabulary", length);
             tokenizer->bpe.has_user = true;
         }
         if (type == SL_TOKEN_CONTROL || type == SL_TOKEN_UNKNOWN) {
@@ -164,8 +166,11 @@ static sllm_status load_pieces(sl_tokenizer *tokenizer, reader all, sllm_error *
 }
 
 static sllm_status add_normalizer(sl_tokenizer *tokenizer, const spec *s, sllm_error *error) {
-    sl_normalize_step step = {.kind = SL_NORMALIZE_SENTENCEPIECE, .dummy_prefix = s->dummy_prefix, .collapse = s->collapse,
-                              .escape = s->escape, .keep = tokenizer->bpe.has_user ? &tokenizer->bpe.user : NULL};
+    sl_normalize_step step = {.kind = SL_NORMALIZE_SENTENCEPIECE,
+                              .dummy_prefix = s->dummy_prefix,
+                              .collapse = s->collapse,
+                              .escape = s->escape,
+                              .keep = tokenizer->bpe.has_user ? &tokenizer->bpe.user : NULL};
     size_t n = (size_t)(s->charsmap.end - s->charsmap.at);
     if (n) {
         unsigned char *copy = sl_arena_alloc(&tokenizer->arena, n);
@@ -177,8 +182,8 @@ static sllm_status add_normalizer(sl_tokenizer *tokenizer, const spec *s, sllm_e
     return sl_add_normalize(tokenizer, step, error);
 }
 
-/* What tokenizer_config.json says about adding tokens; without it, BPE models begin with BOS (Llama, Mistral, Gemma) and
- * Unigram models end with EOS (T5). */
+/* What tokenizer_config.json says about adding tokens; without it, BPE models begin with BOS (Llama, Mistral, Gemma)
+ * and Unigram models end with EOS (T5). */
 static void add_affixes(sl_tokenizer *tokenizer, const sl_tokenizer_settings *settings) {
     bool bos = tokenizer->kind == SL_MODEL_SPM, eos = !bos;
     sl_tokenizer_apply_settings(tokenizer, settings);
@@ -192,8 +197,8 @@ static void add_affixes(sl_tokenizer *tokenizer, const sl_tokenizer_settings *se
         tokenizer->suffix[tokenizer->n_suffix++] = tokenizer->special[SL_SPECIAL_EOS];
 }
 
-/* Unigram models decode as T5's tokenizer.json does; BPE models as SentencePiece: one blank is taken off the beginning, and
- * all of them where the normaliser leaves none there. */
+/* Unigram models decode as T5's tokenizer.json does; BPE models as SentencePiece: one blank is taken off the beginning,
+ * and all of them where the normaliser leaves none there. */
 static sllm_status add_decoder(sl_tokenizer *tokenizer, const spec *s, sllm_error *error) {
     sl_decode_step blank = {.kind = SL_DECODE_METASPACE, .pattern = "\xE2\x96\x81", .pattern_length = 3,
                             .prepend = s->dummy_prefix};
@@ -215,7 +220,14 @@ static sllm_status load(sl_tokenizer *tokenizer, const sl_tokenizer_files *files
                         sllm_error *error) {
     const unsigned char *bytes = (const unsigned char *)files->text.data;
     reader all = {bytes, bytes + files->text.length};
-    spec s = {.model_type = 1, .dummy_prefix = true, .collapse = true, .escape = true, .unk = 0, .bos = 1, .eos = 2, .pad = -1};
+    spec s = {.model_type = 1,
+              .dummy_prefix = true,
+              .collapse = true,
+              .escape = true,
+              .unk = 0,
+              .bos = 1,
+              .eos = 2,
+              .pad = -1};
     int32_t n;
     sllm_status status = scan_model(all, &s, &n, error);
     if (status == SLLM_OK) status = sl_vocab_init(&tokenizer->vocab, n, true, error);

@@ -1,5 +1,5 @@
-/* vocab.json + merges.txt and vocab.txt are read as the tokenizer.json they would become: the text of one is written and
- * parsed. */
+/* vocab.json + merges.txt and vocab.txt are read as the tokenizer.json they would become: the text of one is written
+ * and parsed. */
 #include "base/error.h"
 #include "base/map.h"
 #include "text/load_files.h"
@@ -71,8 +71,8 @@ static bool put_text(sl_map *map, const sl_json *item) {
     return !text || text->type != SL_JSON_STRING || !text->length || sl_map_put(map, text->text, text->length, 1);
 }
 
-/* The texts that the settings give a role: these are special. Where they name none, the defaults of GPT-2's and RoBERTa's
- * tokenizers. False: out of memory. */
+/* The texts that the settings give a role: these are special. Where they name none, the defaults of GPT-2's and
+ * RoBERTa's tokenizers. False: out of memory. */
 static bool collect_roles(const sl_tokenizer_settings *settings, sl_map *map) {
     static const char *const defaults[] = {"<|endoftext|>", "<s>", "</s>", "<unk>", "<pad>", "<mask>"};
     const sl_json *files[] = {settings->config, settings->specials};
@@ -106,7 +106,8 @@ static void write_added(sl_buffer *out, const sl_tokenizer_settings *settings, c
                 write_special(out, id, item->key, item->key_length, true);
         for (const sl_json *item = added ? added->first : NULL; item; item = item->next)
             if (sl_json_int64(item, &id))
-                write_special(out, id, item->key, item->key_length, sl_map_get(&special, item->key, item->key_length, &one));
+                write_special(out, id, item->key, item->key_length,
+                              sl_map_get(&special, item->key, item->key_length, &one));
     }
     sl_map_free(&special);
     sl_buffer_putc(out, ']');
@@ -129,7 +130,8 @@ static void write_merges(sl_buffer *out, const sl_buffer *merges) {
 
 /* What the tokenizer's class puts around a text: RoBERTa and BART always, GPT-2's class when it is told to. */
 static void write_postprocessor(sl_buffer *out, const sl_tokenizer_settings *settings, const sl_json *vocab) {
-    static const char *const wrapped[] = {"Roberta", "Bart", "Longformer", "LED", "roberta", "bart", "longformer", "led"};
+    static const char *const wrapped[] = {"Roberta", "Bart", "Longformer", "LED",
+                                          "roberta", "bart", "longformer", "led"};
     bool wraps = false, add_bos = false;
     int64_t begin, end;
     for (size_t i = 0; i < sizeof wrapped / sizeof *wrapped; i++)
@@ -144,17 +146,21 @@ static void write_postprocessor(sl_buffer *out, const sl_tokenizer_settings *set
     const char *name = sl_json_string(bos);
     sl_json_bool(sl_json_get(settings->config, "add_bos_token"), &add_bos);
     if (!add_bos || !name || !sl_json_int64(sl_json_get(vocab, name), &begin)) return;
-    sl_buffer_puts(out, ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"bos\"}},"
-                   "{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"bos\":");
+    sl_buffer_puts(
+        out, ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"bos\"}},"
+             "{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"bos\":");
     sl_buffer_printf(out, "{\"ids\":[%lld]}}}", (long long)begin);
 }
 
 /* Qwen2 normalises and cuts digits apart; GPT-2, RoBERTa, OPT, Phi and CodeGen are as GPT-2. */
 static const char *steps_of(const sl_tokenizer_settings *settings) {
     static const char qwen2[] =
-        "\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
-        "\"pattern\":{\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}"
-        "\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},"
+        "\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\","
+        "\"pretokenizers\":[{\"type\":\"Split\","
+        "\"pattern\":{\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}|"
+        " ?[^\\\\s\\\\p{L}"
+        "\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\","
+        "\"invert\":false},"
         "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}";
     static const char gpt2[] = "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}";
     static const char gpt2_blank[] = "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}";
@@ -230,14 +236,16 @@ sllm_status sl_load_vocab_txt(const sl_tokenizer_files *files, const sl_tokenize
     write_lines(&vocab, &files->text, ids);
     if (ids[BERT_UNK] < 0 || ids[BERT_CLS] < 0 || ids[BERT_SEP] < 0) {
         sl_buffer_free(&vocab);
-        return sl_fail(error, SLLM_ERROR_FORMAT, "vocab.txt: not a WordPiece vocabulary: it lacks [UNK], [CLS] or [SEP]");
+        return sl_fail(error, SLLM_ERROR_FORMAT,
+                       "vocab.txt: not a WordPiece vocabulary: it lacks [UNK], [CLS] or [SEP]");
     }
     sl_buffer_puts(&json, "{\"added_tokens\":[");
     for (int i = 0; i < N_BERT_TOKENS; i++)
         if (ids[i] >= 0) write_special(&json, ids[i], bert_tokens[i], strlen(bert_tokens[i]), true);
     sl_buffer_putc(&json, ']');
     write_bert_normalizer(&json, settings->config);
-    sl_buffer_puts(&json, ",\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"post_processor\":{\"type\":\"BertProcessing\",");
+    sl_buffer_puts(
+        &json, ",\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"post_processor\":{\"type\":\"BertProcessing\",");
     sl_buffer_printf(&json, "\"sep\":[\"[SEP]\",%lld],\"cls\":[\"[CLS]\",%lld]},", (long long)ids[BERT_SEP],
                      (long long)ids[BERT_CLS]);
     sl_buffer_puts(&json, "\"decoder\":{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true},\"model\":{\"type\":"

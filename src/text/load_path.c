@@ -22,7 +22,8 @@ static sllm_status read_beside(const char *path, const char *name, sl_buffer *ou
     if (n >= sizeof folder) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the path is too long", path);
     memcpy(folder, path, n);
     folder[n] = 0;
-    if (!sl_path_join(full, sizeof full, slash ? (n ? folder : "/") : ".", name) || !sl_path_is_file(full)) return SLLM_OK;
+    if (!sl_path_join(full, sizeof full, slash ? (n ? folder : "/") : ".", name) || !sl_path_is_file(full))
+        return SLLM_OK;
     return sl_file_read(full, MAX_FILE, out, error);
 }
 
@@ -88,14 +89,16 @@ static bool find_tiktoken(const char *folder, char *full, size_t size) {
 }
 
 sllm_status sl_tokenizer_from_path(const char *path, sl_tokenizer **tokenizer, sllm_error *error) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.json.gz", "tokenizer.model", "vocab.json", "vocab.txt"};
+    static const char *const names[] = {"tokenizer.json", "tokenizer.json.gz", "tokenizer.model", "vocab.json",
+                                        "vocab.txt"};
     char full[4096];
     *tokenizer = NULL;
     if (sl_path_is_file(path)) return load_file(path, tokenizer, error);
     if (!sl_path_is_directory(path))
         return sl_fail(error, SLLM_ERROR_NOT_FOUND, "%s: no such file or folder", path);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (sl_path_join(full, sizeof full, path, names[i]) && sl_path_is_file(full)) return load_file(full, tokenizer, error);
+        if (sl_path_join(full, sizeof full, path, names[i]) && sl_path_is_file(full))
+            return load_file(full, tokenizer, error);
     if (find_tiktoken(path, full, sizeof full)) return load_file(full, tokenizer, error);
     return sl_fail(error, SLLM_ERROR_NOT_FOUND, "%s: no tokenizer: looked for tokenizer.json[.gz], tokenizer.model, "
                    "vocab.json with merges.txt, vocab.txt and *.tiktoken", path);

@@ -14,7 +14,8 @@ static sllm_status parse(sl_tokenizer_settings *settings, const sl_buffer *text,
 sllm_status sl_tokenizer_settings_read(const sl_tokenizer_files *files, sl_tokenizer_settings *settings,
                                        sllm_error *error) {
     sllm_status status = parse(settings, &files->config, "tokenizer_config.json", &settings->config, error);
-    if (status == SLLM_OK) status = parse(settings, &files->specials, "special_tokens_map.json", &settings->specials, error);
+    if (status == SLLM_OK)
+        status = parse(settings, &files->specials, "special_tokens_map.json", &settings->specials, error);
     if (status == SLLM_OK) status = parse(settings, &files->added, "added_tokens.json", &settings->added, error);
     if (status == SLLM_OK) status = parse(settings, &files->model, "config.json", &settings->model, error);
     return status;

@@ -1,5 +1,6 @@
-/* A *.tiktoken file (openai/tiktoken) is ranks alone: two adjacent tokens merge when their joined bytes are a token, lowest
- * rank first, which is BPE by score. Pattern and special tokens are not in the file: the published ones of the encoding. */
+/* A *.tiktoken file (openai/tiktoken) is ranks alone: two adjacent tokens merge when their joined bytes are a token,
+ * lowest rank first, which is BPE by score. Pattern and special tokens are not in the file: the published ones of the
+ * encoding. */
 #include "base/error.h"
 #include "text/load_files.h"
 
@@ -66,7 +67,8 @@ static sllm_status read_ranks(sl_vocab *vocab, const sl_buffer *text, int64_t *m
         } else if (n) {
             if (rank > *most) *most = rank;
             if (rank > (int64_t)(text->length / 4) + 1024)
-                status = sl_fail(error, SLLM_ERROR_FORMAT, "line %zu: rank %lld is out of range", line + 1, (long long)rank);
+                status =
+                    sl_fail(error, SLLM_ERROR_FORMAT, "line %zu: rank %lld is out of range", line + 1, (long long)rank);
             else if (vocab && (!sl_letters_of_bytes(bytes.data, length, &letters) ||
                                !sl_vocab_set(vocab, (int32_t)rank, letters.data, letters.length, SL_TOKEN_NORMAL,
                                              -(float)rank)))
@@ -155,8 +157,8 @@ static bool next_special(const encoding *e, special_walk *walk) {
     walk->id = !walk->done && run->at >= 0 ? run->at : walk->id + 1;
     const char *number = strstr(run->name, "%d");
     if (number)
-        snprintf(walk->name, sizeof walk->name, "%.*s%d%s", (int)(number - run->name), run->name, run->first + walk->done,
-                 number + 2);
+        snprintf(walk->name, sizeof walk->name, "%.*s%d%s", (int)(number - run->name), run->name,
+                 run->first + walk->done, number + 2);
     else
         snprintf(walk->name, sizeof walk->name, "%s", run->name);
     walk->done++;
@@ -184,7 +186,8 @@ static sllm_status add_specials(sl_tokenizer *tokenizer, const encoding *e, int6
         char *end;
         long long id = strtoll(item->key, &end, 10);
         bool special = true;
-        if (!content || content->type != SL_JSON_STRING || id < n_ranks || id >= tokenizer->vocab.size || *end) continue;
+        if (!content || content->type != SL_JSON_STRING || id < n_ranks || id >= tokenizer->vocab.size || *end)
+            continue;
         sl_json_bool(sl_json_get(item, "special"), &special);
         status = set_special(tokenizer, id, content->text, content->length, special, error);
     }
@@ -234,9 +237,11 @@ sllm_status sl_load_tiktoken(const sl_tokenizer_files *files, const sl_tokenizer
                              sl_tokenizer **tokenizer, sllm_error *error) {
     const encoding *e = find_encoding(settings, files->name);
     if (!e)
-        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "which tiktoken encoding this is follows neither from config.json's "
-                       "model_type (known: qwen, phi3small, llama, gpt2) nor from the file's name (known: qwen, cl100k, "
-                       "o200k, p50k, r50k, Llama 3's tokenizer.model)");
+        return sl_fail(
+            error, SLLM_ERROR_UNSUPPORTED,
+            "which tiktoken encoding this is follows neither from config.json's "
+            "model_type (known: qwen, phi3small, llama, gpt2) nor from the file's name (known: qwen, cl100k, "
+            "o200k, p50k, r50k, Llama 3's tokenizer.model)");
     sl_tokenizer *made = sl_tokenizer_new(error);
     if (!made) return SLLM_ERROR_MEMORY;
     sllm_status status = load(made, e, files, settings, error);

@@ -1,6 +1,6 @@
-/* The table of merges from pairs of strings. Finding three strings and placing one pair takes some ten reads of memory that
- * no cache holds: 280,000 times for Llama 3. So merges are taken a batch at a time, each read asked for (prefetched) for
- * the whole batch before the first is waited for. */
+/* The table of merges from pairs of strings. Finding three strings and placing one pair takes some ten reads of memory
+ * that no cache holds: 280,000 times for Llama 3. So merges are taken a batch at a time, each read asked for
+ * (prefetched) for the whole batch before the first is waited for. */
 #include "base/error.h"
 #include "text/parts.h"
 
@@ -99,8 +99,8 @@ static sllm_status find_slowly(const sl_merges *merges, item *it, sllm_error *er
     for (int k = 0; k < 3 && status == SLLM_OK; k++) {
         it->id[k] = sl_tokenizer_find(tokenizer, texts[k], lengths[k]);
         if (it->id[k] < 0)
-            status = sl_fail(error, SLLM_ERROR_FORMAT, "%s[%u]: \"%.*s\" is not in the vocabulary", merges->what, it->rank,
-                             (int)(lengths[k] < 80 ? lengths[k] : 80), texts[k]);
+            status = sl_fail(error, SLLM_ERROR_FORMAT, "%s[%u]: \"%.*s\" is not in the vocabulary", merges->what,
+                             it->rank, (int)(lengths[k] < 80 ? lengths[k] : 80), texts[k]);
     }
     sl_buffer_free(&whole);
     return status;

@@ -97,7 +97,8 @@ static bool sentencepiece(const sl_normalize_step *step, const char *text, size_
         if (!step->collapse) after_blank = false;
     }
     if (step->collapse)
-        while (out->length - begin >= blank_length && !memcmp(out->data + out->length - blank_length, blank, blank_length))
+        while (out->length - begin >= blank_length &&
+               !memcmp(out->data + out->length - blank_length, blank, blank_length))
             out->length -= blank_length;
     return !out->failed;
 }
@@ -123,7 +124,8 @@ static bool drop_marks(const char *text, size_t length, sl_buffer *out, bool non
     for (size_t at = 0; at < length;) {
         size_t here = at;
         uint32_t c = sl_utf8_next(text, &at);
-        bool drop = c >= 0x300 && (nonspacing_only ? sl_unicode_is_nonspacing(c) : sl_unicode_is_mark(c)) && !sl_unicode_is_recent(c);
+        bool drop = c >= 0x300 && (nonspacing_only ? sl_unicode_is_nonspacing(c) : sl_unicode_is_mark(c)) &&
+                    !sl_unicode_is_recent(c);
         if (!drop) sl_buffer_append(out, text + here, at - here);
     }
     return !out->failed;
@@ -184,8 +186,8 @@ static bool nmt(const char *text, size_t length, sl_buffer *out) {
     return !out->failed;
 }
 
-static sllm_status replace(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length, sl_buffer *out,
-                           sllm_error *error) {
+static sllm_status replace(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length,
+                           sl_buffer *out, sllm_error *error) {
     void *scratch = work ? work->regex : NULL;
     if (step->regex && !scratch) {
         scratch = sl_regex_scratch_new();
@@ -205,7 +207,8 @@ static sllm_status replace(const sl_normalize_step *step, sl_scratch *work, cons
             }
             if (!found) break;
         } else {
-            const char *hit = step->pattern_length ? memmem(text + from, length - from, step->pattern, step->pattern_length) : NULL;
+            const char *hit =
+                step->pattern_length ? memmem(text + from, length - from, step->pattern, step->pattern_length) : NULL;
             if (!hit) break;
             start = (size_t)(hit - text);
             end = start + step->pattern_length;
@@ -242,8 +245,8 @@ static bool strip(const sl_normalize_step *step, const char *text, size_t length
     return sl_buffer_append(out, text + from, to - from);
 }
 
-sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length, sl_buffer *out,
-                         sllm_error *error) {
+sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length,
+                         sl_buffer *out, sllm_error *error) {
     bool ok = sl_buffer_reserve(out, length + 4);
     if (!ok) return sl_fail_memory(error, "normalising", length);
     switch (step->kind) {
@@ -253,7 +256,8 @@ sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const 
     case SL_NORMALIZE_STRIP: ok = strip(step, text, length, out); break;
     case SL_NORMALIZE_REPLACE: return replace(step, work, text, length, out, error);
     case SL_NORMALIZE_PREPEND:
-        ok = (!length || sl_buffer_append(out, step->content, step->content_length)) && sl_buffer_append(out, text, length);
+        ok = (!length || sl_buffer_append(out, step->content, step->content_length)) &&
+             sl_buffer_append(out, text, length);
         break;
     case SL_NORMALIZE_BERT: ok = bert(step, text, length, out); break;
     case SL_NORMALIZE_CHARSMAP: ok = charsmap_text(&step->charsmap, text, length, out); break;

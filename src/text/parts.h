@@ -1,7 +1,8 @@
 /* The parts a tokenizer is made of; seen only inside text/. A loader (load_*.c) fills an sl_tokenizer; encode.c and
  * decode.c run it:
  *
- *   text -> added tokens cut out -> normaliser steps -> pre-tokeniser steps -> model (BPE, SPM, Unigram, WordPiece) -> ids
+ *   text -> added tokens cut out -> normaliser steps -> pre-tokeniser steps
+ *        -> model (BPE, SPM, Unigram, WordPiece) -> ids
  *
  * The order and the meaning of every step follow the `tokenizer.json` format of Hugging Face tokenizers; a GGUF file is
  * read as the tokenizer.json it was converted from. */
@@ -251,7 +252,13 @@ typedef struct sl_piece {
 
 /* ---------------------------------------------------------------- models */
 
-typedef enum sl_model_kind { SL_MODEL_BPE, SL_MODEL_SPM, SL_MODEL_UNIGRAM, SL_MODEL_WORDPIECE, SL_MODEL_WORDLEVEL } sl_model_kind;
+typedef enum sl_model_kind {
+    SL_MODEL_BPE,
+    SL_MODEL_SPM,
+    SL_MODEL_UNIGRAM,
+    SL_MODEL_WORDPIECE,
+    SL_MODEL_WORDLEVEL
+} sl_model_kind;
 
 /* (left id, right id) -> rank and merged id */
 typedef struct sl_pair {
@@ -375,21 +382,21 @@ sllm_status sl_bpe_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const
 /* The words that the pre-tokeniser's only step, a scanner, cuts text into. */
 sllm_status sl_bpe_encode_scan(const sl_tokenizer *tokenizer, sl_scratch *work, const sl_scan *scan, const char *text,
                                size_t length, sl_ids *ids, sllm_error *error);
-sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, sl_ids *ids,
-                              sllm_error *error);
+sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length,
+                              sl_ids *ids, sllm_error *error);
 sllm_status sl_wordpiece_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
                                 sl_ids *ids, sllm_error *error);
 sllm_status sl_wordlevel_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *word, size_t length,
                                 sl_ids *ids, sllm_error *error);
 
 /* Normalises text in place of work->text (see encode.c) / runs the pre-tokeniser steps over it. */
-sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length, sl_buffer *out,
-                         sllm_error *error);
+sllm_status sl_normalize(const sl_normalize_step *step, sl_scratch *work, const char *text, size_t length,
+                         sl_buffer *out, sllm_error *error);
 sllm_status sl_pretokenize(const sl_tokenizer *tokenizer, sl_scratch *work, bool first, sllm_error *error);
 
 /* Fills tokenizer->bpe.pairs from a file's list of merges, after sl_vocab_index. A merge of or into a string that is no
- * token is SLLM_ERROR_FORMAT, from whatever file: Hugging Face tokenizers refuse such a tokenizer.json, and a GGUF file is
- * read as the tokenizer.json it was made from. (llama.cpp joins the texts all the same and then spells the result in
+ * token is SLLM_ERROR_FORMAT, from whatever file: Hugging Face tokenizers refuse such a tokenizer.json, and a GGUF file
+ * is read as the tokenizer.json it was made from. (llama.cpp joins the texts all the same and then spells the result in
  * bytes, which is no tokenisation the model was trained on.) `what` names the list in messages. The strings of
  * sl_merges_add must stay until sl_merges_finish. */
 typedef struct sl_merges sl_merges;
@@ -407,7 +414,8 @@ sllm_status sl_unigram_prepare(sl_tokenizer *tokenizer, sllm_error *error);
 sllm_status sl_added_add(sl_tokenizer *tokenizer, sl_added item, sllm_error *error);
 sllm_status sl_added_index(sl_tokenizer *tokenizer, sllm_error *error);
 
-/* Well-known names of end-of-turn tokens -> end_ids, of fill-in-the-middle markers -> special ids still unknown; called when the vocabulary and special ids are there. */
+/* Well-known names of end-of-turn tokens -> end_ids, of fill-in-the-middle markers -> special ids still unknown; called
+ * when the vocabulary and special ids are there. */
 sllm_status sl_tokenizer_finish(sl_tokenizer *tokenizer, sllm_error *error);
 
 /* The pre-tokeniser, normaliser and flags that a GGUF `tokenizer.ggml.pre` name stands for (pretokenize_names.c). */

@@ -59,8 +59,8 @@ static bool segment(splitter *s, size_t start, size_t end, bool match) {
     return ok;
 }
 
-static sllm_status split_regex(const sl_split_step *step, sl_scratch *work, splitter *s, const char *text, size_t length,
-                               sllm_error *error) {
+static sllm_status split_regex(const sl_split_step *step, sl_scratch *work, splitter *s, const char *text,
+                               size_t length, sllm_error *error) {
     if (!work->regex && !(work->regex = sl_regex_scratch_new())) return sl_fail_memory(error, "matching a pattern", 0);
     size_t done = 0, from = 0;
     while (from <= length) {
@@ -94,7 +94,8 @@ static bool split_string(const sl_split_step *step, splitter *s, const char *tex
         const char *hit = memmem(text + done, length - done, step->text, step->length);
         if (!hit) break;
         size_t start = (size_t)(hit - text);
-        if (!segment(s, done, start, step->invert) || !segment(s, start, start + step->length, !step->invert)) return false;
+        if (!segment(s, done, start, step->invert) || !segment(s, start, start + step->length, !step->invert))
+            return false;
         done = start + step->length;
     }
     return segment(s, done, length, step->invert) && flush(s);

@@ -1,5 +1,5 @@
-/* What a GGUF file's `tokenizer.ggml.pre` stands for: the patterns, normaliser and flags of the tokenizer.json files that
- * carry the name (the published patterns of the model families; a name groups all that split alike). */
+/* What a GGUF file's `tokenizer.ggml.pre` stands for: the patterns, normaliser and flags of the tokenizer.json files
+ * that carry the name (the published patterns of the model families; a name groups all that split alike). */
 #include "base/error.h"
 #include "text/parts.h"
 
@@ -17,7 +17,8 @@
 #define UPPERS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define LOWERS "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define CASED(tail, numbers) \
-    "[^\\r\\n\\p{L}\\p{N}]?" UPPERS "*" LOWERS "+" tail "|[^\\r\\n\\p{L}\\p{N}]?" UPPERS "+" LOWERS "*" tail "|" numbers \
+    "[^\\r\\n\\p{L}\\p{N}]?" UPPERS "*" LOWERS "+" tail \
+    "|[^\\r\\n\\p{L}\\p{N}]?" UPPERS "+" LOWERS "*" tail "|" numbers \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" BLANKS
 #define GPT4O CASED(CONTRACTIONS "?", "\\p{N}{1,3}")
 #define TEKKEN CASED("", "\\p{N}")
@@ -39,19 +40,20 @@ typedef struct named {
 
 /* deepseek-llm lists the letters of cased scripts by range. */
 #define DEEPSEEK_LETTERS \
-    "[A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}\\x{295}-\\x{2af}" \
-    "\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}\\x{38e}-\\x{3a1}" \
-    "\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}" \
-    "\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}" \
-    "\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}" \
-    "\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}\\x{1fc6}-\\x{1fcc}" \
-    "\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}" \
-    "\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}" \
-    "\\x{2139}\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}" \
-    "\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}\\x{a771}-\\x{a787}" \
-    "\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}" \
-    "\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}" \
-    "\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}]+"
+    "[A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}" \
+    "\\x{295}-\\x{2af}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}" \
+    "\\x{38e}-\\x{3a1}\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}\\x{10a0}-\\x{10c5}" \
+    "\\x{13a0}-\\x{13f5}\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}" \
+    "\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}" \
+    "\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}" \
+    "\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}\\x{1fc6}-\\x{1fcc}\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}" \
+    "\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}\\x{210a}-\\x{2113}\\x{2115}" \
+    "\\x{2119}-\\x{211d}\\x{2124}\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}\\x{2139}" \
+    "\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}" \
+    "\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}" \
+    "\\x{a771}-\\x{a787}\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}" \
+    "\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}" \
+    "\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}]+"
 
 static const named table[] = {
     {"gpt-2 gpt2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum mpt jais trillion "
@@ -59,7 +61,8 @@ static const named table[] = {
     {"modern-bert olmo", {GPT2}, NFC},
     {"jina-v1-en jina-v2-code roberta-bpe", {GPT2}, ADDS_BOS | ADDS_SEP},
     {"starcoder refact codeshell smollm command-r exaone minerva-7b mellum2", {DIGIT, GPT2}, 0},
-    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", {LLAMA3}, IGNORE_MERGES | ADDS_BOS},
+    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", {LLAMA3},
+     IGNORE_MERGES | ADDS_BOS},
     {"dbrx smaug-bpe chatglm-bpe", {LLAMA3}, 0},
     {"glm4 glm5", {LLAMA3}, IGNORE_MERGES},
     {"minicpm5", {"\\p{N}{1,3}", LLAMA3_LIKE("\\p{N}+")}, IGNORE_MERGES},
@@ -77,8 +80,8 @@ static const named table[] = {
      {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
       "\\s+(?!\\S)|\\s+"}, 0},
     {"exaone-moe",
-     {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|"
-      "\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}, 0},
+     {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+"
+      "[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}, 0},
     {"laguna", {"[^\\n]+|[\\n]+", QWEN2}, 0},
     {"gpt-4o llama4 kanana2 talkie minimax-m2 gpt-oss", {GPT4O}, 0},
     {"granite-embed-multi-97m", {GPT4O}, IGNORE_MERGES},
@@ -92,10 +95,12 @@ static const named table[] = {
     {"deepseek-v3 hunyuan-dense joyai-llm hy_v4", {"\\p{N}{1,3}", CJK_KANA, DEEPSEEK3}, 0},
     {"spark2_5",
      {"\\p{N}{1,3}", CJK_KANA,
-      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|"
+      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}"
+      "\\p{S}]+|"
       "[\\r\\n]|\\s+(?!\\S)|\\s+", DIGIT}, 0},
     {"youtu",
-     {"[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}\\x{2019}\\x{2014}\\x{ff1a}"
+     {"[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}\\x{2019}\\x{2014}"
+      "\\x{ff1a}"
       "\\x{ff1b}\\x{ff0c}\\x{3001}-\\x{303f}\\x{fe30}-\\x{fe4f}]+|[\\x{3105}-\\x{312f}]+|" CJK_KANA,
       CASED(CONTRACTIONS "?", "\\p{N}")}, IGNORE_MERGES},
     {"falcon", {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]"}, 0},
@@ -127,8 +132,9 @@ static sllm_status apply(sl_tokenizer *tokenizer, const named *row, sllm_error *
     if (row->flags & SENTENCE) { /* characters, U+2581 for blanks, no cutting: the whole text is one word */
         tokenizer->bpe.byte_level = false;
         tokenizer->bpe.byte_fallback = tokenizer->bpe.fuse_unk = true;
-        return sl_add_normalize(tokenizer, (sl_normalize_step){.kind = SL_NORMALIZE_REPLACE, .pattern = " ", .pattern_length = 1,
-                                                               .content = "\xE2\x96\x81", .content_length = 3}, error);
+        sl_normalize_step blanks = {.kind = SL_NORMALIZE_REPLACE, .pattern = " ", .pattern_length = 1,
+                                    .content = "\xE2\x96\x81", .content_length = 3};
+        return sl_add_normalize(tokenizer, blanks, error);
     }
     for (size_t i = 0; i < sizeof row->patterns / sizeof *row->patterns && row->patterns[i] && status == SLLM_OK; i++)
         status = sl_add_pattern(tokenizer, row->patterns[i], strlen(row->patterns[i]), SL_ISOLATED, false, error);

@@ -14,7 +14,8 @@ struct sl_regex {
 };
 
 /* White_Space, which PCRE2's \s (with UCP) is but for U+180E. */
-#define SPACE_SET "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define SPACE_SET                                                                                                      \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
 /* \s and \S to White_Space; \h (a hexadecimal digit in Oniguruma); "&&" in classes is refused by the caller. */
 static bool translate(const char *pattern, size_t length, sl_buffer *out) {
@@ -42,7 +43,8 @@ static bool translate(const char *pattern, size_t length, sl_buffer *out) {
     return !out->failed;
 }
 
-sllm_status sl_regex_compile(const char *pattern, size_t length, const char *what, sl_regex **regex, sllm_error *error) {
+sllm_status sl_regex_compile(const char *pattern, size_t length, const char *what, sl_regex **regex,
+                             sllm_error *error) {
     *regex = NULL;
     for (size_t i = 0; i + 1 < length; i++)
         if (pattern[i] == '&' && pattern[i + 1] == '&')
@@ -63,7 +65,8 @@ sllm_status sl_regex_compile(const char *pattern, size_t length, const char *wha
     } else if (!made->code) {
         char message[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)message, sizeof message);
-        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: the pattern does not compile: %s at %zu", what, message, (size_t)at);
+        status =
+            sl_fail(error, SLLM_ERROR_FORMAT, "%s: the pattern does not compile: %s at %zu", what, message, (size_t)at);
     } else {
         made->jit = pcre2_jit_compile(made->code, PCRE2_JIT_COMPLETE) == 0; /* without it, the interpreter runs */
     }

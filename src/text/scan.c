@@ -1,5 +1,5 @@
-/* The published pre-tokeniser patterns, written out by hand: one pass over the text, classes looked up once a character.
- * Each is tested against its regular expression on random strings (tests/unit/test_tokenizer.c). */
+/* The published pre-tokeniser patterns, written out by hand: one pass over the text, classes looked up once a
+ * character. Each is tested against its regular expression on random strings (tests/unit/test_tokenizer.c). */
 #include "text/parts.h"
 
 #include <string.h>
@@ -142,12 +142,16 @@ size_t sl_scan_next(const sl_scan *scan, const char *text, size_t length, size_t
 bool sl_scan_of_pattern(const char *pattern, size_t length, sl_scan *scan) {
     static const struct { const char *pattern; sl_scan scan; } known[] = {
         {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", {.kind = SL_SCAN_GPT2}},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-         "\\s+(?!\\S)|\\s+", {.kind = SL_SCAN_LLAMA3, .digits = 3, .contractions = true}},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-         "\\s+(?!\\S)|\\s+", {.kind = SL_SCAN_LLAMA3, .digits = 1, .contractions = true}},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|"
-         "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", {.kind = SL_SCAN_LLAMA3, .digits = 1, .contractions = true, .marks = true}},
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+         "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+         {.kind = SL_SCAN_LLAMA3, .digits = 3, .contractions = true}},
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+         "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+         {.kind = SL_SCAN_LLAMA3, .digits = 1, .contractions = true}},
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]"
+         "+[\\r\\n]*|"
+         "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+         {.kind = SL_SCAN_LLAMA3, .digits = 1, .contractions = true, .marks = true}},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strlen(known[i].pattern) == length && !memcmp(known[i].pattern, pattern, length)) {

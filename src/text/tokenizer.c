@@ -133,17 +133,20 @@ sllm_status sl_added_index(sl_tokenizer *tokenizer, sllm_error *error) {
 static const char *const end_names[] = {
     "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>",
     "<|eot|>", "<|eom|>", "<|EOT|>", "<|END_OF_TURN_TOKEN|>", "<|end_of_turn|>", "<EOT>", "<_EOT>", "<|return|>",
-    "<|call|>", "<|endofprompt|>", "<|user_end|>", "<|role_end|>", "[EOT]", "[EOS]", "</s>", "<eos>", "<|end_of_sentence|>",
-    ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"), "<end_of_utterance>", "[|endofturn|]", "<|eos|>",
+    "<|call|>", "<|endofprompt|>", "<|user_end|>", "<|role_end|>", "[EOT]", "[EOS]", "</s>", "<eos>",
+    "<|end_of_sentence|>", ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"),
+    "<end_of_utterance>", "[|endofturn|]", "<|eos|>",
 };
 
 /* Fill-in-the-middle markers, in the order prefix, suffix, middle. */
 static const char *const infill_names[][3] = {
     {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}, {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},
     {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"}, {"<|fim_begin|>", "<|fim_hole|>", "<|fim_end|>"},
-    {"<\xEF\xBD\x9C" "fim\xE2\x96\x81" "begin\xEF\xBD\x9C>", "<\xEF\xBD\x9C" "fim\xE2\x96\x81hole\xEF\xBD\x9C>",
+    {"<\xEF\xBD\x9C" "fim\xE2\x96\x81" "begin\xEF\xBD\x9C>",
+     "<\xEF\xBD\x9C" "fim\xE2\x96\x81hole\xEF\xBD\x9C>",
      "<\xEF\xBD\x9C" "fim\xE2\x96\x81" "end\xEF\xBD\x9C>"},
-    {"<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"}, {"\xE2\x96\x81<PRE>", "\xE2\x96\x81<SUF>", "\xE2\x96\x81<MID>"},
+    {"<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"},
+    {"\xE2\x96\x81<PRE>", "\xE2\x96\x81<SUF>", "\xE2\x96\x81<MID>"},
     {"<PRE>", "<SUF>", "<MID>"}, {"[PREFIX]", "[SUFFIX]", "[MIDDLE]"},
 };
 
@@ -160,7 +163,8 @@ static int32_t find_marker(const sl_tokenizer *tokenizer, const char *name) {
 static void find_infill(sl_tokenizer *tokenizer) {
     int32_t *special = tokenizer->special;
     for (size_t i = 0; i < sizeof infill_names / sizeof *infill_names && special[SL_SPECIAL_FIM_PREFIX] < 0; i++) {
-        int32_t prefix = find_marker(tokenizer, infill_names[i][0]), suffix = find_marker(tokenizer, infill_names[i][1]);
+        int32_t prefix = find_marker(tokenizer, infill_names[i][0]);
+        int32_t suffix = find_marker(tokenizer, infill_names[i][1]);
         if (prefix < 0 || suffix < 0) continue;
         special[SL_SPECIAL_FIM_PREFIX] = prefix;
         special[SL_SPECIAL_FIM_SUFFIX] = suffix;

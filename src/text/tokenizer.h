@@ -10,7 +10,8 @@ typedef struct sl_tokenizer sl_tokenizer; /* immutable after loading; encode and
 
 /* From tokenizer.ggml.* metadata. An unknown model or pre-tokeniser is SLLM_ERROR_UNSUPPORTED naming it. */
 sllm_status sl_tokenizer_from_gguf(const sl_gguf *gguf, sl_tokenizer **tokenizer, sllm_error *error);
-/* From the text of a tokenizer.json. `config_json` is tokenizer_config.json's text or NULL (bos/eos, add_bos_token...). */
+/* From the text of a tokenizer.json. `config_json` is tokenizer_config.json's text or NULL (bos/eos, add_bos_token...).
+ * */
 sllm_status sl_tokenizer_from_json(const char *text, size_t length, const char *config_json, size_t config_length,
                                    sl_tokenizer **tokenizer, sllm_error *error);
 /* From a folder or file: tokenizer.json[.gz], else tokenizer.model (SentencePiece), vocab.json + merges.txt, vocab.txt,
@@ -50,11 +51,12 @@ typedef enum sl_special {
     SL_SPECIAL_FIM_PREFIX, SL_SPECIAL_FIM_SUFFIX, SL_SPECIAL_FIM_MIDDLE, SL_SPECIAL_COUNT
 } sl_special;
 int32_t sl_tokenizer_special(const sl_tokenizer *tokenizer, sl_special which); /* -1: none */
-/* Tokens that end an answer: EOS, EOT/EOM, and the chat markers known to end turns (<|im_end|>, <|eot_id|>, <end_of_turn>,
- * <|end|>, ...) where the vocabulary holds them as special. Borrowed. */
+/* Tokens that end an answer: EOS, EOT/EOM, and the chat markers known to end turns (<|im_end|>, <|eot_id|>,
+ * <end_of_turn>, <|end|>, ...) where the vocabulary holds them as special. Borrowed. */
 const int32_t *sl_tokenizer_end_ids(const sl_tokenizer *tokenizer, size_t *n);
 int32_t sl_tokenizer_size(const sl_tokenizer *tokenizer);
-const char *sl_tokenizer_text(const sl_tokenizer *tokenizer, int32_t id); /* as the vocabulary writes it; NULL: no such id */
+const char *sl_tokenizer_text(const sl_tokenizer *tokenizer,
+                              int32_t id); /* as the vocabulary writes it; NULL: no such id */
 /* The raw bytes that id adds to a text (after byte-level / byte-fallback decoding, "▁" as blank), for constraints. */
 const char *sl_tokenizer_piece(const sl_tokenizer *tokenizer, int32_t id, size_t *length);
 bool sl_tokenizer_is_special(const sl_tokenizer *tokenizer, int32_t id);

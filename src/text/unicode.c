@@ -187,7 +187,9 @@ bool sl_unicode_normalize(sl_buffer *out, const char *text, size_t length, sl_no
         }
         uint32_t c = sl_utf8_next(text, &i);
         int boundary = 0;
-        utf8proc_ssize_t k = c < 0x80 ? 0 : utf8proc_decompose_char((int32_t)c, cps + n, (utf8proc_ssize_t)(capacity - n), options, &boundary);
+        utf8proc_ssize_t k = c < 0x80 ? 0
+                                      : utf8proc_decompose_char((int32_t)c, cps + n, (utf8proc_ssize_t)(capacity - n),
+                                                                options, &boundary);
         if (k <= 0 || k > (utf8proc_ssize_t)(capacity - n)) { cps[n++] = (int32_t)c; continue; }
         n += (size_t)k;
     }

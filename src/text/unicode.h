@@ -31,8 +31,8 @@ bool sl_unicode_is_punctuation(uint32_t code_point); /* P* */
 bool sl_unicode_is_word(uint32_t code_point);        /* \w of a regular expression: Alphabetic, M, Nd, Pc, joiners */
 bool sl_unicode_is_nonspacing(uint32_t code_point);  /* Mn */
 bool sl_unicode_is_mark(uint32_t code_point);        /* M* */
-/* A mark, punctuation or format character that came after Unicode 8, whose tables the reference implementation of BERT's
- * normaliser and of the Punctuation step carries: there it is none of these yet. */
+/* A mark, punctuation or format character that came after Unicode 8, whose tables the reference implementation of
+ * BERT's normaliser and of the Punctuation step carries: there it is none of these yet. */
 bool sl_unicode_is_recent(uint32_t code_point);
 
 typedef enum sl_normal_form { SL_NFC, SL_NFD, SL_NFKC, SL_NFKD } sl_normal_form;

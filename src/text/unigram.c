@@ -28,7 +28,8 @@ sllm_status sl_unigram_prepare(sl_tokenizer *tokenizer, sllm_error *error) {
             if (vocab->scores[id] > unigram->max_score) unigram->max_score = vocab->scores[id];
         }
         if ((type == SL_TOKEN_NORMAL || type == SL_TOKEN_USER) && span.length &&
-            !sl_trie_add(&unigram->trie, text, span.length, id)) return sl_fail_memory(error, "the vocabulary's trie", 0);
+            !sl_trie_add(&unigram->trie, text, span.length, id))
+            return sl_fail_memory(error, "the vocabulary's trie", 0);
     }
     return SLLM_OK;
 }
@@ -70,18 +71,21 @@ static bool put(sl_ids *ids, int32_t id) {
     return true;
 }
 
-sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length, sl_ids *ids,
-                              sllm_error *error) {
+sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, const char *text, size_t length,
+                              sl_ids *ids, sllm_error *error) {
     const sl_unigram *unigram = &tokenizer->unigram;
     if (!length) return SLLM_OK;
     if (length > INT32_MAX / 4)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a text of %zu bytes is too long to tokenise at once: split it", length);
-    if (work->nodes_capacity <= length && !sl_grow(&work->nodes, &work->nodes_capacity, length + 1, sizeof *work->nodes))
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a text of %zu bytes is too long to tokenise at once: split it",
+                       length);
+    if (work->nodes_capacity <= length &&
+        !sl_grow(&work->nodes, &work->nodes_capacity, length + 1, sizeof *work->nodes))
         return sl_fail_memory(error, "tokenising", length);
     sl_node *nodes = work->nodes;
     for (size_t i = 0; i <= length; i++) nodes[i] = (sl_node){0, -1, -1};
     nodes[0].start = 0;
-    for (size_t at = 0; at < length; at += sl_utf8_width((unsigned char)text[at])) extend(tokenizer, nodes, text, length, at);
+    for (size_t at = 0; at < length; at += sl_utf8_width((unsigned char)text[at]))
+        extend(tokenizer, nodes, text, length, at);
     size_t n = 0;
     for (size_t at = length; at > 0; at = (size_t)nodes[at].start) {
         if (n == work->path_capacity && !sl_grow(&work->path, &work->path_capacity, n + 1, sizeof *work->path))
@@ -97,8 +101,10 @@ sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, c
             continue;
         }
         bool bytes = unigram->byte_fallback;
-        for (int32_t i = node->start; bytes && i < work->path[n]; i++) bytes = unigram->bytes[(unsigned char)text[i]] >= 0;
-        for (int32_t i = node->start; bytes && ok && i < work->path[n]; i++) ok = put(ids, unigram->bytes[(unsigned char)text[i]]);
+        for (int32_t i = node->start; bytes && i < work->path[n]; i++)
+            bytes = unigram->bytes[(unsigned char)text[i]] >= 0;
+        for (int32_t i = node->start; bytes && ok && i < work->path[n]; i++)
+            ok = put(ids, unigram->bytes[(unsigned char)text[i]]);
         if (bytes) continue;
         if (!after_unknown && unigram->unk >= 0) ok = put(ids, unigram->unk);
         after_unknown = true;

@@ -4,9 +4,9 @@
 
 #include "text/parts.h"
 
-/* Word caches. Short words (up to 16 bytes, at most three ids) lie two to a cache line; a newer word takes the first place
- * of its line and moves the other to the second. Longer ones, and those of more ids, are kept in one growing text that
- * starts over when full. */
+/* Word caches. Short words (up to 16 bytes, at most three ids) lie two to a cache line; a newer word takes the first
+ * place of its line and moves the other to the second. Longer ones, and those of more ids, are kept in one growing text
+ * that starts over when full. */
 #define SL_WORD_BYTES 16
 #define SL_WORD_IDS 3
 typedef struct sl_word {

@@ -1,6 +1,6 @@
-/* The older forms of tokenizer files from outside: SentencePiece's tokenizer.model, vocab.json with merges.txt, vocab.txt,
- * *.tiktoken. The first line of the input names the file, the second is a text; then come the file and, each behind a line
- * "--" of its own, merges.txt and tokenizer_config.json. */
+/* The older forms of tokenizer files from outside: SentencePiece's tokenizer.model, vocab.json with merges.txt,
+ * vocab.txt, *.tiktoken. The first line of the input names the file, the second is a text; then come the file and, each
+ * behind a line "--" of its own, merges.txt and tokenizer_config.json. */
 #include "round_trip.h"
 #include "text/load_files.h"
 

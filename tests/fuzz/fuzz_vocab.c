@@ -1,5 +1,5 @@
-/* The vocabulary of a GGUF file from outside, and texts through the tokenizer it builds. The first line of the input is a
- * text, the rest the file. */
+/* The vocabulary of a GGUF file from outside, and texts through the tokenizer it builds. The first line of the input is
+ * a text, the rest the file. */
 #include "round_trip.h"
 
 #include <stdint.h>

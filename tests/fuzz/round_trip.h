@@ -8,7 +8,8 @@
 #include <string.h>
 
 /* Text to ids and back, whole and streamed: the two must agree. */
-static inline void round_trip(const sl_tokenizer *tokenizer, const char *text, size_t length, unsigned flags, bool skip) {
+static inline void round_trip(const sl_tokenizer *tokenizer, const char *text, size_t length, unsigned flags,
+                              bool skip) {
     sl_ids ids = {0};
     sl_buffer whole = {0}, streamed = {0};
     sl_decoder *decoder = NULL;

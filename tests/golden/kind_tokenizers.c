@@ -76,7 +76,9 @@ static void check_begin(check *c, const char *name, const char *what) {
 static void check_count(check *c, bool ok, const char *what, size_t which, const char *got, size_t length) {
     c->total++;
     c->right += ok;
-    if (!ok && !c->first[0]) snprintf(c->first, sizeof c->first, "; first: %s %zu, got %.*s", what, which, (int)(length < 300 ? length : 300), got);
+    if (!ok && !c->first[0])
+        snprintf(c->first, sizeof c->first, "; first: %s %zu, got %.*s", what, which,
+                 (int)(length < 300 ? length : 300), got);
 }
 
 static void check_end(golden *g, const check *c) {
@@ -86,7 +88,8 @@ static void check_end(golden *g, const check *c) {
 
 static size_t show_ids(char *out, size_t size, const sl_ids *ids) {
     size_t n = 0;
-    for (size_t i = 0; i < ids->length && n + 16 < size; i++) n += (size_t)snprintf(out + n, size - n, "%d ", ids->data[i]);
+    for (size_t i = 0; i < ids->length && n + 16 < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "%d ", ids->data[i]);
     return n;
 }
 
@@ -141,10 +144,13 @@ static void check_add(golden *g, const subject *s, const sl_json *meta) {
     check_begin(&c, s->name, "add");
     for (size_t i = 0; i < s->ids->n && i < s->corpus->n; i++) {
         const sl_json *text = sl_json_get(s->corpus->items[i], "text");
-        bool ok = encode(s, text->text, text->length, 0, &plain) && encode(s, text->text, text->length, SLLM_TOKENIZE_ADD, &ids) &&
-                  ids.length == prefix->length + plain.length + suffix->length && same_ids(prefix, ids.data, prefix->length) &&
-                  (!plain.length || !memcmp(ids.data + prefix->length, plain.data, plain.length * sizeof *plain.data)) &&
-                  same_ids(suffix, ids.data + prefix->length + plain.length, suffix->length);
+        bool ok =
+            encode(s, text->text, text->length, 0, &plain) &&
+            encode(s, text->text, text->length, SLLM_TOKENIZE_ADD, &ids) &&
+            ids.length == prefix->length + plain.length + suffix->length &&
+            same_ids(prefix, ids.data, prefix->length) &&
+            (!plain.length || !memcmp(ids.data + prefix->length, plain.data, plain.length * sizeof *plain.data)) &&
+            same_ids(suffix, ids.data + prefix->length + plain.length, suffix->length);
         check_count(&c, ok, "string", i, shown, show_ids(shown, sizeof shown, &ids));
     }
     check_end(g, &c);
@@ -153,7 +159,8 @@ static void check_add(golden *g, const subject *s, const sl_json *meta) {
 }
 
 static sl_ids ids_of(const sl_json *array) {
-    sl_ids ids = {.data = calloc(array->length + 1, sizeof *ids.data), .length = array->length, .capacity = array->length + 1};
+    sl_ids ids = {
+        .data = calloc(array->length + 1, sizeof *ids.data), .length = array->length, .capacity = array->length + 1};
     for (size_t i = 0; ids.data && i < array->length; i++) {
         int64_t id = 0;
         sl_json_int64(array->items[i], &id);
@@ -171,8 +178,10 @@ static int hex(char c) { return c <= '9' ? c - '0' : (c | 32) - 'a' + 10; }
 /* llama.cpp's bytes, written in hex; incomplete characters as U+FFFD. */
 static bool equals_hex(const sl_buffer *got, const sl_json *text) {
     sl_buffer bytes = {0}, lossy = {0};
-    for (size_t k = 0; k + 1 < text->length; k += 2) sl_buffer_putc(&bytes, (char)(hex(text->text[k]) << 4 | hex(text->text[k + 1])));
-    bool ok = sl_utf8_append_lossy(&lossy, bytes.data ? bytes.data : "", bytes.length) && equals(got, lossy.data, lossy.length);
+    for (size_t k = 0; k + 1 < text->length; k += 2)
+        sl_buffer_putc(&bytes, (char)(hex(text->text[k]) << 4 | hex(text->text[k + 1])));
+    bool ok = sl_utf8_append_lossy(&lossy, bytes.data ? bytes.data : "", bytes.length) &&
+              equals(got, lossy.data, lossy.length);
     sl_buffer_free(&bytes);
     sl_buffer_free(&lossy);
     return ok;
@@ -219,7 +228,8 @@ static void check_round_trip(golden *g, const subject *s) {
         const sl_json *wanted = dec ? dec : text;
         const sl_json *t = other ? sl_json_get(other, "t") : NULL;
         bool invertible = strcmp(sl_tokenizer_kind(s->tokenizer), "wordpiece"); /* lower case, lost blanks */
-        if (invertible && dec && t && t->length == text->length && !memcmp(t->text, text->text, t->length)) wanted = text;
+        if (invertible && dec && t && t->length == text->length && !memcmp(t->text, text->text, t->length))
+            wanted = text;
         bool ok = decode(s, &ids, false, &out) && equals(&out, wanted->text, wanted->length), halves = false;
         check_count(&whole, ok, "string", i, out.data ? out.data : "", out.length);
         ok = stream(s, &ids, false, &out, &halves) && equals(&out, wanted->text, wanted->length) && !halves;
@@ -253,7 +263,8 @@ static void check_sequences(golden *g, const subject *s, const lines *rows) {
         for (int k = 0; k < 4; k++) {
             const sl_json *wanted = (k & 1) && skip ? skip : text;
             bool halves = false, ok = k < 2 ? decode(s, &ids, k & 1, &out) : stream(s, &ids, k & 1, &out, &halves);
-            ok = ok && !halves && (equals(&out, wanted->text, wanted->length) || (broken && other && equals_hex(&out, other)));
+            ok = ok && !halves &&
+                 (equals(&out, wanted->text, wanted->length) || (broken && other && equals_hex(&out, other)));
             check_count(&checks[k], ok, "sequence", i, out.data ? out.data : "", out.length);
         }
         free(ids.data);
@@ -271,7 +282,8 @@ static void check_bytes(golden *g, const subject *s, const lines *inputs, const 
     for (size_t i = 0; i < rows->n && i < inputs->n; i++) {
         const sl_json *text = sl_json_get(inputs->items[i], "hex");
         char *bytes = malloc(text->length / 2 + 1); /* exact size, so that a sanitizer sees reads past the end */
-        for (size_t k = 0; bytes && k < text->length / 2; k++) bytes[k] = (char)(hex(text->text[2 * k]) << 4 | hex(text->text[2 * k + 1]));
+        for (size_t k = 0; bytes && k < text->length / 2; k++)
+            bytes[k] = (char)(hex(text->text[2 * k]) << 4 | hex(text->text[2 * k + 1]));
         bool ok = bytes && encode(s, bytes, text->length / 2, 0, &ids) &&
                   (same_ids(sl_json_get(rows->items[i], "ids"), ids.data, ids.length) ||
                    same_ids(sl_json_get(rows->items[i], "lc"), ids.data, ids.length));
@@ -319,7 +331,8 @@ static void run(golden *g, const folder *f, const sl_tokenizer *tokenizer, const
 
 static folder *current; /* golden_each hands no context through */
 
-void golden_check_tokenizer(golden *g, const sl_tokenizer *tokenizer, const char *shown, const char *truth, bool sequences) {
+void golden_check_tokenizer(golden *g, const sl_tokenizer *tokenizer, const char *shown, const char *truth,
+                            bool sequences) {
     run(g, current, tokenizer, shown, truth, sequences);
 }
 

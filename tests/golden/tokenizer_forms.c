@@ -1,5 +1,5 @@
-/* The older forms of tokenizer files: vocab.json + merges.txt, vocab.txt, *.tiktoken, tokenizer.model. Each is written into
- * a temporary folder from a vocabulary whose ids are known, loaded from there, and held against those ids. */
+/* The older forms of tokenizer files: vocab.json + merges.txt, vocab.txt, *.tiktoken, tokenizer.model. Each is written
+ * into a temporary folder from a vocabulary whose ids are known, loaded from there, and held against those ids. */
 #include "golden/tokenizer_forms.h"
 
 #include "base/error.h"
@@ -149,7 +149,8 @@ static void vocab_txt(golden *g, const char *directory) {
         }
         free(lines);
         folder_put(&f, "vocab.txt", &out);
-        folder_put_text(&f, "tokenizer_config.json", "{\"do_lower_case\": true, \"tokenizer_class\": \"BertTokenizer\"}");
+        folder_put_text(&f, "tokenizer_config.json",
+                        "{\"do_lower_case\": true, \"tokenizer_class\": \"BertTokenizer\"}");
         check_folder(g, &f, "minilm/vocab.txt", "bert-bge", false);
     }
     sl_buffer_free(&out);
@@ -218,12 +219,13 @@ static void put_number(sl_buffer *out, int field, uint64_t value) {
     put_varint(out, value);
 }
 
-/* A SentencePiece model (sentencepiece_model.proto): pieces, a trainer specification that says BPE with byte fallback, a
- * normaliser that adds a blank in front. */
+/* A SentencePiece model (sentencepiece_model.proto): pieces, a trainer specification that says BPE with byte fallback,
+ * a normaliser that adds a blank in front. */
 static void write_model(sl_buffer *out, const sl_gguf *gguf, const sl_tokenizer *tokenizer) {
     sl_gguf_value scores, types, item;
     sl_buffer part = {0};
-    if (!sl_gguf_find(gguf, "tokenizer.ggml.scores", &scores) || !sl_gguf_find(gguf, "tokenizer.ggml.token_type", &types))
+    if (!sl_gguf_find(gguf, "tokenizer.ggml.scores", &scores) ||
+        !sl_gguf_find(gguf, "tokenizer.ggml.token_type", &types))
         abort();
     const unsigned char *score_at = scores.array.data, *type_at = types.array.data;
     for (int32_t id = 0; id < sl_tokenizer_size(tokenizer); id++) {

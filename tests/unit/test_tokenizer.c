@@ -1,5 +1,5 @@
-/* Tokenizers: hand-written scanners against their regular expressions, hostile vocabularies, long inputs, streaming, failed
- * allocations. What ids are right is settled by the golden data (tests/golden/kind_tokenizers.c). */
+/* Tokenizers: hand-written scanners against their regular expressions, hostile vocabularies, long inputs, streaming,
+ * failed allocations. What ids are right is settled by the golden data (tests/golden/kind_tokenizers.c). */
 #include "unit/fail_alloc.h"
 
 #include "base/file.h"
@@ -49,10 +49,11 @@ static uint32_t random_below(uint32_t n) { /* xorshift64: the same strings in ev
 /* Characters of every class and all that patterns name, so that random strings reach every branch. */
 static size_t random_text(char *out, size_t characters) {
     static const char *const pieces[] = {
-        "a", "b", "S", "T", "s", "t", "m", "d", "re", "ve", "ll", "LL", "'", "'", "'s", "'\xC5\xBF", " ", " ", "  ", "\n", "\r", "\t",
-        "1", "2", "34", "\xD9\xA3", "\xE2\x85\xA7", ".", ",", "/", "!", "-", "_", "\xC3\xA9", "\xC3\x89", "\xC7\x85", "\xCA\xB0",
-        "\xE4\xB8\xAD", "\xED\x95\x9C", "\xE0\xA4\x95", "\xE0\xA4\xBF", "\xCC\x81", "\xE2\x83\xA3", "\xC2\xA0", "\xC2\x85",
-        "\xE3\x80\x80", "\xE2\x80\xA8", "\xF0\x9F\x98\x80", "\xE2\x80\x8D", "\xE2\x80\x8B", "\xEF\xBB\xBF", "\xE1\xA0\x8E", "<", "|", "$"};
+        "a", "b", "S", "T", "s", "t", "m", "d", "re", "ve", "ll", "LL", "'", "'", "'s", "'\xC5\xBF", " ", " ", "  ",
+        "\n", "\r", "\t", "1", "2", "34", "\xD9\xA3", "\xE2\x85\xA7", ".", ",", "/", "!", "-", "_", "\xC3\xA9",
+        "\xC3\x89", "\xC7\x85", "\xCA\xB0", "\xE4\xB8\xAD", "\xED\x95\x9C", "\xE0\xA4\x95", "\xE0\xA4\xBF", "\xCC\x81",
+        "\xE2\x83\xA3", "\xC2\xA0", "\xC2\x85", "\xE3\x80\x80", "\xE2\x80\xA8", "\xF0\x9F\x98\x80", "\xE2\x80\x8D",
+        "\xE2\x80\x8B", "\xEF\xBB\xBF", "\xE1\xA0\x8E", "<", "|", "$"};
     size_t n = 0;
     for (size_t i = 0; i < characters; i++) {
         const char *piece = pieces[random_below(sizeof pieces / sizeof *pieces)];
@@ -100,9 +101,15 @@ static void scanners_equal_their_patterns(void **state) {
     (void)state;
     compare_scanner("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", false);
     compare_scanner("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", true);
-    compare_scanner("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL, false);
-    compare_scanner("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL, false);
-    compare_scanner("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" TAIL, false);
+    compare_scanner(
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL,
+        false);
+    compare_scanner(
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL, false);
+    compare_scanner(
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]"
+        "+[\\r\\n]*" TAIL,
+        false);
 }
 
 /* ---------------------------------------------------------------- unicode */
@@ -138,7 +145,8 @@ static double seconds(void) {
 static void long_inputs_take_linear_time(void **state) {
     (void)state;
     static const char *const names[] = {"byte_level", "sentence", "wordpiece", "unigram"};
-    static const char *const units[] = {"a", " ", "ab", "hell", "<", "\xCC\x80\xCC\x96", "\xE4\xB8\xAD", "\xFF", "\n", "1", "'"};
+    static const char *const units[] = {"a",    " ",  "ab", "hell", "<", "\xCC\x80\xCC\x96", "\xE4\xB8\xAD",
+                                        "\xFF", "\n", "1",  "'"};
     size_t size = 1 << 20;
     char *text = malloc(size);
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
@@ -149,8 +157,11 @@ static void long_inputs_take_linear_time(void **state) {
             sllm_error error = {0};
             for (size_t i = 0; i < size; i++) text[i] = units[u][i % width];
             double start = seconds();
-            assert_int_equal(sl_tokenizer_encode(tokenizer, NULL, text, size - size % width, SLLM_TOKENIZE_SPECIAL, &ids, &error), SLLM_OK);
-            if (seconds() - start > 10) fail_msg("%s: 1 MB of '%s' takes %.1f s", names[k], units[u], seconds() - start);
+            assert_int_equal(
+                sl_tokenizer_encode(tokenizer, NULL, text, size - size % width, SLLM_TOKENIZE_SPECIAL, &ids, &error),
+                SLLM_OK);
+            if (seconds() - start > 10)
+                fail_msg("%s: 1 MB of '%s' takes %.1f s", names[k], units[u], seconds() - start);
             free(ids.data);
         }
         sl_tokenizer_free(tokenizer);
@@ -169,7 +180,9 @@ static void specials_and_affixes(void **state) {
     int32_t end = sl_tokenizer_find(tokenizer, "<|end|>", 7), hello = sl_tokenizer_find(tokenizer, "hello", 5);
     assert_true(end >= 0 && hello >= 0);
     assert_true(sl_tokenizer_is_special(tokenizer, end));
-    assert_int_equal(sl_tokenizer_encode(tokenizer, NULL, "hello<|end|>", 12, SLLM_TOKENIZE_SPECIAL | SLLM_TOKENIZE_ADD, &ids, &error), SLLM_OK);
+    assert_int_equal(sl_tokenizer_encode(tokenizer, NULL, "hello<|end|>", 12, SLLM_TOKENIZE_SPECIAL | SLLM_TOKENIZE_ADD,
+                                         &ids, &error),
+                     SLLM_OK);
     assert_int_equal(ids.length, 3);
     assert_int_equal(ids.data[0], end);
     assert_int_equal(ids.data[1], hello);
@@ -234,18 +247,29 @@ static void bad_files_are_named(void **state) {
     refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", SLLM_ERROR_FORMAT, "merges");
     refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", SLLM_ERROR_FORMAT, "\"b\"");
     refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"ab\"]}}", SLLM_ERROR_FORMAT, "merges[0]");
-    refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2000000000},\"merges\":[]}}", SLLM_ERROR_FORMAT, "2000000000");
+    refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2000000000},\"merges\":[]}}", SLLM_ERROR_FORMAT,
+           "2000000000");
     refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", SLLM_ERROR_FORMAT, "-1");
     refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", SLLM_ERROR_FORMAT, "empty");
     refuse("{\"model\":{\"type\":\"Telepathy\",\"vocab\":{\"a\":0}}}", SLLM_ERROR_UNSUPPORTED, "Telepathy");
-    refuse("{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
-           SLLM_ERROR_UNSUPPORTED, "UnicodeScripts");
-    refuse("{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"////fwAA\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
-           "\"merges\":[]}}", SLLM_ERROR_FORMAT, "precompiled_charsmap");
-    refuse("{\"decoder\":{\"type\":\"CTC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", SLLM_ERROR_UNSUPPORTED, "CTC");
-    refuse("{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0},\"merges\":[]}}", SLLM_ERROR_UNSUPPORTED, "dropout");
-    refuse("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"},\"model\":{\"type\":\"BPE\","
-           "\"vocab\":{\"a\":0},\"merges\":[]}}", SLLM_ERROR_FORMAT, "pattern");
+    refuse(
+        "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
+        "\"merges\":[]}}",
+        SLLM_ERROR_UNSUPPORTED, "UnicodeScripts");
+    refuse(
+        "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"////fwAA\"},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
+        "\"merges\":[]}}",
+        SLLM_ERROR_FORMAT, "precompiled_charsmap");
+    refuse("{\"decoder\":{\"type\":\"CTC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+           SLLM_ERROR_UNSUPPORTED, "CTC");
+    refuse("{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0},\"merges\":[]}}", SLLM_ERROR_UNSUPPORTED,
+           "dropout");
+    refuse(
+        "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"},"
+        "\"model\":{\"type\":\"BPE\","
+        "\"vocab\":{\"a\":0},\"merges\":[]}}",
+        SLLM_ERROR_FORMAT, "pattern");
     sl_tokenizer *tokenizer;
     sllm_error error = {0};
     assert_int_equal(sl_tokenizer_from_path(SLLM_SOURCE_DIR "/src", &tokenizer, &error), SLLM_ERROR_NOT_FOUND);
@@ -265,7 +289,9 @@ static sllm_status run_case(const char *json, size_t length, const char *text, s
     sl_buffer out = {0};
     sllm_status status = sl_tokenizer_from_json(json, length, NULL, 0, &tokenizer, &error);
     if (status == SLLM_OK) status = sl_tokenizer_cache_new(tokenizer, &cache, &error);
-    if (status == SLLM_OK) status = sl_tokenizer_encode(tokenizer, cache, text, text_length, SLLM_TOKENIZE_SPECIAL | SLLM_TOKENIZE_ADD, &ids, &error);
+    if (status == SLLM_OK)
+        status = sl_tokenizer_encode(tokenizer, cache, text, text_length, SLLM_TOKENIZE_SPECIAL | SLLM_TOKENIZE_ADD,
+                                     &ids, &error);
     if (status == SLLM_OK) status = sl_tokenizer_decode(tokenizer, ids.data, ids.length, false, &out, &error);
     sl_buffer_free(&out);
     free(ids.data);
@@ -287,7 +313,8 @@ static void failed_allocations_are_reported(void **state) {
             fail_alloc_arm(n, false);
             sllm_status status = run_case(json, length, text.data, text_length);
             hit = fail_alloc_disarm();
-            if (hit && status != SLLM_ERROR_MEMORY && status != SLLM_OK) fail_msg("%s: allocation %ld gives status %d", names[k], n, status);
+            if (hit && status != SLLM_ERROR_MEMORY && status != SLLM_OK)
+                fail_msg("%s: allocation %ld gives status %d", names[k], n, status);
         }
         sl_buffer_free(&text);
     }

@@ -1,5 +1,7 @@
-/* Folders of tokenizer files: which loader is taken, which settings count, which special tokens follow. What ids are right
- * is settled by the golden data (tests/golden/tokenizer_forms.c). */
+/* Folders of tokenizer files: which loader is taken, which settings count, which special tokens follow. What ids are
+ * right is settled by the golden data (tests/golden/tokenizer_forms.c). */
+#include "unit/fail_alloc.h"
+
 #include "base/file.h"
 #include "text/load_files.h"
 
@@ -98,7 +100,9 @@ static void phi3_small_has_its_own_special_tokens(void **state) {
         {100256, "<|dummy_id_2|>"}, {100257, "<|endoftext|>"}, {100258, "<|fim_prefix|>"}, {100259, "<|fim_middle|>"},
         {100260, "<|fim_suffix|>"}, {100261, "<|system|>"}, {100262, "<|user|>"}, {100263, "<|assistant|>"},
         {100264, "<|dummy_id_0|>"}, {100265, "<|dummy_id_1|>"}, {100266, "<|end|>"}, {100267, "<|dummy_id_3|>"},
-        {100275, "<|dummy_id_11|>"}, {100276, "<|endofprompt|>"}, {100277, "<|dummy_id_12|>"}, {100351, "<|dummy_id_86|>"}};
+        {100275, "<|dummy_id_11|>"}, {100276, "<|endofprompt|>"}, {100277, "<|dummy_id_12|>"},
+        {100351, "<|"
+                 "dummy_id_86|>"}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) check_token(tokenizer, wanted[i].id, wanted[i].text);
     assert_int_equal(sl_tokenizer_size(tokenizer), 100352);
     check_special(tokenizer, SL_SPECIAL_BOS, "<|endoftext|>");
@@ -263,13 +267,59 @@ static void bad_merges_of_gguf_are_named(void **state) {
     sllm_error error = {0};
     sl_gguf *gguf;
     sl_tokenizer *tokenizer;
-    assert_int_equal(sl_file_read(SLLM_SOURCE_DIR "/tests/fuzz/corpus/fuzz_vocab/bad_merge", 1 << 20, &text, &error), SLLM_OK);
+    assert_int_equal(sl_file_read(SLLM_SOURCE_DIR "/tests/fuzz/corpus/fuzz_vocab/bad_merge", 1 << 20, &text, &error),
+                     SLLM_OK);
     const char *file = strchr(text.data, '\n') + 1;
     assert_int_equal(sl_gguf_open_memory(file, text.length - (size_t)(file - text.data), &gguf, &error), SLLM_OK);
     assert_int_equal(sl_tokenizer_from_gguf(gguf, &tokenizer, &error), SLLM_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "tokenizer.ggml.merges[0]: \"zz\""));
     sl_gguf_close(gguf);
     sl_buffer_free(&text);
+}
+
+/* ---------------------------------------------------------------- memory */
+
+/* Every allocation of a loader fails once: SLLM_ERROR_MEMORY each time, and nothing leaks (the sanitizers see to that).
+ * PCRE2 may do without the memory for machine code. */
+static sllm_status load_bytes(const char *name, const char *text, size_t length, const char *merges) {
+    sl_tokenizer_files files = {.name = name, .text = {.data = (char *)text, .length = length}};
+    sl_tokenizer *tokenizer = NULL;
+    sllm_error error = {0};
+    if (merges) files.merges = (sl_buffer){.data = (char *)merges, .length = strlen(merges)};
+    sllm_status status = sl_tokenizer_from_files(&files, &tokenizer, &error);
+    sl_tokenizer_free(tokenizer);
+    return status;
+}
+
+static void fail_each_allocation(const char *name, const char *text, size_t length, const char *merges) {
+    assert_int_equal(load_bytes(name, text, length, merges), SLLM_OK);
+    bool hit = true;
+    for (long n = 1; hit; n++) {
+        fail_alloc_arm(n, false);
+        sllm_status status = load_bytes(name, text, length, merges);
+        hit = fail_alloc_disarm();
+        if (hit && status != SLLM_ERROR_MEMORY && status != SLLM_OK)
+            fail_msg("%s: allocation %ld gives status %d", name, n, status);
+        if (!hit) assert_true(n > 10);
+    }
+}
+
+static void failed_allocations_are_reported(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {{"tokenizer.model", "bpe_model"}, {"tokenizer.model", "unigram_model"},
+                                           {"vocab.txt", "vocab_txt"}, {"qwen.tiktoken", "tiktoken_qwen"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[1024];
+        sl_buffer text = {0};
+        sllm_error error = {0};
+        snprintf(path, sizeof path, "%s/tests/fuzz/corpus/fuzz_tokenizer_files/%s", SLLM_SOURCE_DIR, cases[i][1]);
+        assert_int_equal(sl_file_read(path, 1 << 20, &text, &error), SLLM_OK);
+        const char *file = strchr(strchr(text.data, '\n') + 1, '\n') + 1; /* behind the name and a text */
+        fail_each_allocation(cases[i][0], file, text.length - (size_t)(file - text.data), NULL);
+        sl_buffer_free(&text);
+    }
+    static const char vocab[] = "{\"a\":0,\"b\":1,\"ab\":2,\"<s>\":3}";
+    fail_each_allocation("vocab.json", vocab, strlen(vocab), "a b\n");
 }
 
 int main(void) {
@@ -281,6 +331,7 @@ int main(void) {
         cmocka_unit_test(roberta_wraps_its_texts),
         cmocka_unit_test(bad_folders_are_named),
         cmocka_unit_test(bad_merges_of_gguf_are_named),
+        cmocka_unit_test(failed_allocations_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
