@@ -151,8 +151,9 @@ static void read_sizes(reader *r) {
     }
     c->n_ff = get_int(r, o, KEYS("intermediate_size", "n_inner", "ff_intermediate_size"), f->defaults.n_ff);
     if (!r->status && !c->n_ff && c->n_embd <= INT_MAX / 4) c->n_ff = 4 * c->n_embd; /* gpt2's n_inner: null */
-    c->tied = get_bool(r, r->root, "tie_word_embeddings",
-                       get_bool(r, o, "tie_word_embeddings", f->defaults.tied));
+    /* A multimodal model's own class ties where its file is silent, whatever the text part says; weights.c unties
+     * again where the checkpoint holds an output matrix. */
+    c->tied = get_bool(r, r->root, "tie_word_embeddings", r->root != o || f->defaults.tied);
 }
 
 static void read_activation(reader *r) {
