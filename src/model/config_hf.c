@@ -161,7 +161,7 @@ static void read_activation(reader *r) {
         {"silu", SL_ACT_SILU},           {"swish", SL_ACT_SILU},
         {"gelu_pytorch_tanh", SL_ACT_GELU_TANH}, {"gelu_new", SL_ACT_GELU_TANH},
         {"gelu_fast", SL_ACT_GELU_TANH}, {"gelu", SL_ACT_GELU_ERF},
-        {"gegelu", SL_ACT_GEGELU},
+        {"gegelu", SL_ACT_GEGELU},       {"relu", SL_ACT_RELU},
     };
     const char *key;
     /* gemma's hidden_act is a left-over: hidden_activation alone counts */
@@ -201,9 +201,10 @@ static void read_scales(reader *r) {
     c->logit_scale = 1;
     double per_head = f->attention_scalar ? get_double(r, o, KEYS("query_pre_attn_scalar"), 256) : c->head_dim;
     c->attention_scale = (float)(1 / sqrt(per_head));
-    if (!get_bool(r, o, "scale_attn_weights", true)) c->attention_scale = 1;
-    if (get_bool(r, o, "scale_attn_by_inverse_layer_idx", false))
-        r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "scale_attn_by_inverse_layer_idx is not supported");
+    if (f->conv1d) { /* GPT-2's own keys */
+        if (!get_bool(r, o, "scale_attn_weights", true)) c->attention_scale = 1;
+        c->scale_by_layer = get_bool(r, o, "scale_attn_by_inverse_layer_idx", false);
+    }
     if (get_bool(r, o, "use_bidirectional_attention", false))
         r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "use_bidirectional_attention is not supported");
     bool has_cap = sl_json_get(o, "attn_logit_softcapping"), has_final = sl_json_get(o, "final_logit_softcapping");
@@ -345,8 +346,12 @@ static void read_rope(reader *r) {
     if (f->local_rope || local) {
         c->rope_local_base = (float)get_double(r, local, KEYS("rope_theta"),
                                                get_double(r, o, KEYS("rope_local_base_freq"), f->local_rope ? 10000 : theta));
-        if (scaling_type(r, local) != SL_ROPE_NONE && !r->status)
-            r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "rotary scaling of sliding layers is not supported");
+        sl_rope_scaling type = scaling_type(r, local);
+        if (type == SL_ROPE_LINEAR) c->rope_local_factor = (float)get_double(r, local, KEYS("factor"), 0);
+        bool fits = type == SL_ROPE_NONE || (type == SL_ROPE_LINEAR && c->rope_local_factor > 0);
+        if (!fits && !r->status)
+            r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "rotary scaling of sliding layers is supported as "
+                                "'linear' with a positive factor only");
     }
     if (is_null(rope) && f->yarn_default) {
         default_yarn(c);
