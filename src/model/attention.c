@@ -72,8 +72,9 @@ void sl_run_rotate(sl_run *run) { sl_run_tokens(run, rotate_token); }
 static void attend_range(const sl_run *run, const float *q, int g, int from, int to, float *scores) {
     const sl_config *c = run->config;
     sl_kv *kv = run->kv;
-    sl_kv_scores(kv->type, scores, q, sl_kv_at(kv->k, kv, run->op->layer, g, from), kv->row_bytes, to - from, c->head_dim,
-                 c->attention_scale);
+    float scale = c->scale_by_layer ? c->attention_scale / (float)(run->op->layer + 1) : c->attention_scale;
+    sl_kv_scores(kv->type, scores, q, sl_kv_at(kv->k, kv, run->op->layer, g, from), kv->row_bytes, to - from,
+                 c->head_dim, scale);
 }
 
 static void attend_dense(const sl_run *run, const float *q, int g, int position, float *scores, float *out) {

@@ -10,7 +10,13 @@
 typedef struct sl_family sl_family; /* families.h: the table */
 
 typedef enum sl_norm { SL_NORM_RMS, SL_NORM_LAYER } sl_norm;
-typedef enum sl_activation { SL_ACT_SILU, SL_ACT_GELU_TANH, SL_ACT_GELU_ERF, SL_ACT_GEGELU } sl_activation;
+typedef enum sl_activation {
+    SL_ACT_SILU,
+    SL_ACT_GELU_TANH,
+    SL_ACT_GELU_ERF,
+    SL_ACT_RELU,
+    SL_ACT_GEGELU
+} sl_activation;
 typedef enum sl_rope_scaling {
     SL_ROPE_NONE,
     SL_ROPE_LINEAR,
@@ -49,7 +55,8 @@ typedef struct sl_config {
     bool tied;          /* output matrix is the embedding; GGUF: set once the tensors are known */
 
     float embed_scale;     /* 1: none */
-    float attention_scale; /* factor on q.k */
+    float attention_scale; /* factor on q.k ... */
+    bool scale_by_layer;   /* ... divided by the layer's number, counted from 1 (a variant of gpt2) */
     float attention_softcap, final_softcap; /* 0: none */
     float logit_scale;     /* 1: none */
     int sliding_window;    /* as in the file, 0: none */
@@ -57,6 +64,7 @@ typedef struct sl_config {
     int rope_dim;          /* rotated values per head, 0: no rotary embedding */
     bool rope_interleaved; /* pairs (2j, 2j+1) in place of (j, j + rope_dim/2): llama-type GGUF files */
     float rope_base, rope_local_base; /* local 0: none */
+    float rope_local_factor; /* linear scaling of the local one, 0: none */
     sl_rope_scaling rope_scaling;
     float rope_factor, rope_low_freq, rope_high_freq; /* linear, dynamic, yarn, llama3; llama3 only */
     float yarn_beta_fast, yarn_beta_slow;

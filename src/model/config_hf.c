@@ -151,8 +151,9 @@ static void read_sizes(reader *r) {
     }
     c->n_ff = get_int(r, o, KEYS("intermediate_size", "n_inner", "ff_intermediate_size"), f->defaults.n_ff);
     if (!r->status && !c->n_ff && c->n_embd <= INT_MAX / 4) c->n_ff = 4 * c->n_embd; /* gpt2's n_inner: null */
-    c->tied = get_bool(r, r->root, "tie_word_embeddings",
-                       get_bool(r, o, "tie_word_embeddings", f->defaults.tied));
+    /* A multimodal model's own class ties where its file is silent, whatever the text part says; weights.c unties
+     * again where the checkpoint holds an output matrix. */
+    c->tied = get_bool(r, r->root, "tie_word_embeddings", r->root != o || f->defaults.tied);
 }
 
 static void read_activation(reader *r) {
@@ -160,10 +161,13 @@ static void read_activation(reader *r) {
         {"silu", SL_ACT_SILU},           {"swish", SL_ACT_SILU},
         {"gelu_pytorch_tanh", SL_ACT_GELU_TANH}, {"gelu_new", SL_ACT_GELU_TANH},
         {"gelu_fast", SL_ACT_GELU_TANH}, {"gelu", SL_ACT_GELU_ERF},
-        {"gegelu", SL_ACT_GEGELU},
+        {"gegelu", SL_ACT_GEGELU},       {"relu", SL_ACT_RELU},
     };
     const char *key;
-    const sl_json *value = first_of(r->object, KEYS("hidden_activation", "hidden_act", "activation_function"), &key);
+    /* gemma's hidden_act is a left-over: hidden_activation alone counts */
+    const char *const *keys = r->family->attention_scalar ? KEYS("hidden_activation")
+                                                          : KEYS("hidden_act", "activation_function");
+    const sl_json *value = first_of(r->object, keys, &key);
     r->config->activation = r->family->activation;
     if (r->status || !value) return;
     const char *name = sl_json_string(value);
@@ -197,15 +201,19 @@ static void read_scales(reader *r) {
     c->logit_scale = 1;
     double per_head = f->attention_scalar ? get_double(r, o, KEYS("query_pre_attn_scalar"), 256) : c->head_dim;
     c->attention_scale = (float)(1 / sqrt(per_head));
-    if (!get_bool(r, o, "scale_attn_weights", true)) c->attention_scale = 1;
-    if (get_bool(r, o, "scale_attn_by_inverse_layer_idx", false))
-        r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "scale_attn_by_inverse_layer_idx is not supported");
+    if (f->conv1d) { /* GPT-2's own keys */
+        if (!get_bool(r, o, "scale_attn_weights", true)) c->attention_scale = 1;
+        c->scale_by_layer = get_bool(r, o, "scale_attn_by_inverse_layer_idx", false);
+    }
     if (get_bool(r, o, "use_bidirectional_attention", false))
         r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "use_bidirectional_attention is not supported");
     bool has_cap = sl_json_get(o, "attn_logit_softcapping"), has_final = sl_json_get(o, "final_logit_softcapping");
-    c->attention_softcap = (float)get_double(r, o, KEYS("attn_logit_softcapping"),
-                                             has_cap ? 0 : f->defaults.attention_softcap); /* null: none */
-    c->final_softcap = (float)get_double(r, o, KEYS("final_logit_softcapping"), has_final ? 0 : f->defaults.final_softcap);
+    if (f->defaults.attention_softcap > 0) /* gemma 3 has the key too, but no cap on attention */
+        c->attention_softcap = (float)get_double(r, o, KEYS("attn_logit_softcapping"),
+                                                 has_cap ? 0 : f->defaults.attention_softcap); /* null: none */
+    if (f->attention_scalar) /* the gemmas */
+        c->final_softcap = (float)get_double(r, o, KEYS("final_logit_softcapping"),
+                                             has_final ? 0 : f->defaults.final_softcap);
 }
 
 /* Mu-parametrisation, block-sparse pattern and gegelu of Phi-3-small (its published configuration class). */
@@ -302,6 +310,7 @@ static void read_scaling(reader *r, const sl_json *rope) {
 /* Ministral 3 without rotary parameters: the values its configuration class fills in. */
 static void default_yarn(sl_config *c) {
     c->rope_scaling = SL_ROPE_YARN;
+    c->rope_base = 1000000; /* whatever rope_theta says */
     c->rope_factor = 16;
     c->rope_original_ctx = c->temperature_ctx = 16384;
     c->yarn_beta_fast = 32;
@@ -329,14 +338,20 @@ static void read_rope(reader *r) {
         local = is_null(sliding) ? NULL : sliding;
     }
     double theta = get_double(r, o, KEYS("rope_theta", "rope_embedding_base"), f->defaults.rope_base);
-    double part = get_double(r, rope, KEYS("partial_rotary_factor"), get_double(r, o, KEYS("partial_rotary_factor"), 1));
+    double part = 1;
+    if (f->partial_rope)
+        part = get_double(r, rope, KEYS("partial_rotary_factor"), get_double(r, o, KEYS("partial_rotary_factor"), 1));
     c->rope_base = (float)get_double(r, rope, KEYS("rope_theta"), theta);
     c->rope_dim = part > 0 && part <= 1 ? (int)(c->head_dim * part) : -1;
     if (f->local_rope || local) {
         c->rope_local_base = (float)get_double(r, local, KEYS("rope_theta"),
                                                get_double(r, o, KEYS("rope_local_base_freq"), f->local_rope ? 10000 : theta));
-        if (scaling_type(r, local) != SL_ROPE_NONE && !r->status)
-            r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "rotary scaling of sliding layers is not supported");
+        sl_rope_scaling type = scaling_type(r, local);
+        if (type == SL_ROPE_LINEAR) c->rope_local_factor = (float)get_double(r, local, KEYS("factor"), 0);
+        bool fits = type == SL_ROPE_NONE || (type == SL_ROPE_LINEAR && c->rope_local_factor > 0);
+        if (!fits && !r->status)
+            r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "rotary scaling of sliding layers is supported as "
+                                "'linear' with a positive factor only");
     }
     if (is_null(rope) && f->yarn_default) {
         default_yarn(c);
@@ -344,8 +359,10 @@ static void read_rope(reader *r) {
     }
     c->rope_scaling = scaling_type(r, rope);
     if (c->rope_scaling != SL_ROPE_NONE) read_scaling(r, rope);
-    c->temperature_scale = (float)get_double(r, rope, KEYS("llama_4_scaling_beta"), 0);
-    c->temperature_ctx = c->rope_original_ctx;
+    if (f->yarn_default) { /* Ministral 3's; other families may carry the key and do not use it */
+        c->temperature_scale = (float)get_double(r, rope, KEYS("llama_4_scaling_beta"), 0);
+        c->temperature_ctx = c->rope_original_ctx;
+    }
     double position_scale = f->block_sparse ? get_double(r, o, KEYS("rope_position_scale"), 1) : 1;
     if (position_scale != 1 && c->rope_scaling == SL_ROPE_NONE) {
         c->rope_scaling = SL_ROPE_LINEAR;
@@ -372,7 +389,8 @@ static bool windowed_by_rule(reader *r, int layer, int pattern, int max_window_l
 static int read_window(reader *r) {
     const sl_json *o = r->object;
     sl_window_rule rule = r->family->window;
-    bool optional = rule == SL_WINDOW_UPPER || rule == SL_WINDOW_LOWER_EVEN || rule == SL_WINDOW_NO_ROPE;
+    bool optional = rule == SL_WINDOW_UPPER || rule == SL_WINDOW_LOWER_EVEN ||
+                    (rule == SL_WINDOW_NO_ROPE && is_null(sl_json_get(o, "layer_types")));
     if (rule == SL_WINDOW_NONE || (optional && !get_bool(r, o, "use_sliding_window", false))) return 0;
     int absent = sl_json_get(o, "sliding_window") ? 0 : r->family->defaults.window; /* null: no window */
     return get_int(r, o, KEYS("sliding_window"), absent);
@@ -398,7 +416,7 @@ static void read_layers(reader *r) {
     const sl_json *types = reads_types ? get_list(r, o, "layer_types", n) : NULL;
     const sl_json *ropes = f->no_rope_every ? get_list(r, o, "no_rope_layers", n) : NULL;
     int no_rope_every = get_int(r, o, KEYS("no_rope_layer_interval"), f->no_rope_every);
-    int pattern = get_int(r, o, KEYS("sliding_window_pattern", "_sliding_window_pattern"), 6);
+    int pattern = get_int(r, o, KEYS("sliding_window_pattern"), 6);
     int max_window_layers = get_int(r, o, KEYS("max_window_layers"), 28);
     int dense_every = get_int(r, o, KEYS("dense_attention_every_n_layers"), 0);
     int sparse_step = get_int(r, o, KEYS("decoder_sparse_step"), 1);

@@ -118,7 +118,7 @@ static const sl_family families[] = {
                   .n_experts_used = 2}},
     {.name = "phi3", .title = "Phi-3 mini and medium, Phi-3.5, Phi-4, Phi-4 mini", .hf = {"phi3"},
      .hf_class = {"Phi3ForCausalLM"}, .gguf = {"phi3"}, .gated = true, .qkv = SL_FUSED, .gate_up = SL_FUSED,
-     .rope = true, .window = SL_WINDOW_ALL, .gguf_window = SL_WINDOW_ALL, .names = phi3_names,
+     .rope = true, .partial_rope = true, .window = SL_WINDOW_ALL, .gguf_window = SL_WINDOW_ALL, .names = phi3_names,
      .defaults = {.n_vocab = 32064, .n_embd = 3072, .n_ff = 8192, .n_layers = 32, .n_heads = 32,
                   .n_ctx_train = 4096, .norm_eps = 1e-5, .rope_base = 10000}},
     {.name = "phi3small", .title = "Phi-3 small", .hf = {"phi3small"}, .hf_class = {"Phi3SmallForCausalLM"},

@@ -96,6 +96,7 @@ struct sl_family {
     bool gguf_interleaved; /* GGUF rotates pairs (2j, 2j+1): the converter permutes q and k rows */
     int no_rope_every;     /* n: layers n-1, 2n-1, ... have no rotary embedding (smollm3); 0: all have */
     bool yarn_default;     /* config.json without rotary parameters means Ministral 3's yarn */
+    bool partial_rope;     /* partial_rotary_factor counts: only the first part of a head is rotated (phi3) */
     bool local_rope;       /* windowed layers use a base of their own, unscaled (gemma 3) */
     bool embed_sqrt;       /* embeddings are multiplied by sqrt(n_embd) */
     sl_window_rule window, gguf_window; /* GGUF files say less: qwen2's window is dropped by the converter */

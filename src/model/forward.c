@@ -202,6 +202,11 @@ static void silu(float *u, int n) {
     for (int j = 0; j < n; j++) u[j] /= 1 + expf(-u[j]);
 }
 
+/* up: NULL where the family has no gate. NaN stays NaN, as elsewhere. */
+static void relu(float *gate, const float *up, int n) {
+    for (int j = 0; j < n; j++) gate[j] = (gate[j] < 0 ? 0 : gate[j]) * (up ? up[j] : 1);
+}
+
 typedef struct activation_task {
     const sl_config *config;
     float *rows;
@@ -222,6 +227,7 @@ static void activate_rows(void *user, int64_t chunk, int thread) {
             break;
         case SL_ACT_GELU_TANH: sl_gelu_tanh_mul(gate, gate, up, ff); break;
         case SL_ACT_GELU_ERF: sl_gelu_erf_mul(gate, gate, up, ff); break;
+        case SL_ACT_RELU: relu(gate, up, ff); break;
         case SL_ACT_GEGELU: gegelu(gate, ff, c->gegelu_limit); break;
         }
     }

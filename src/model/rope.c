@@ -57,6 +57,7 @@ void sl_rope_frequencies(const sl_config *c, int64_t regime, bool local, float *
         base *= pow(stretch, c->rope_dim / (c->rope_dim - 2.0));
     }
     plain(base, c->rope_dim, frequencies);
+    for (int j = 0; local && c->rope_local_factor > 0 && j < half; j++) frequencies[j] /= c->rope_local_factor;
     if (local) return;
     const float *divisors = c->rope_freqs;
     switch (c->rope_scaling) {

@@ -295,16 +295,19 @@ static void bind_block(binder *b, int i) {
 
 /* ---------------------------------------------------------------- the whole */
 
-/* A tied checkpoint may store the output matrix all the same; it must then be the embedding. */
-static void check_tied(binder *b) {
-    const sl_tensor *embed = &b->weights->embed;
+/* A tied checkpoint may store the output matrix all the same. Where it is the embedding once more, the copy is left out;
+ * where it differs the configuration is wrong and the stored matrix counts, as in transformers. */
+static void bind_tied(binder *b) {
+    const sl_tensor *embed = &b->weights->embed, *output = NULL;
     char name[NAME_SIZE];
+    b->weights->output = *embed;
     if (!has(b, SL_SLOT_OUTPUT, 0, ".weight")) return;
     expand(b, SL_SLOT_OUTPUT, 0, 0, ".weight", name);
-    const sl_tensor *output = find(b, name);
-    if (output->type != embed->type || output->bytes != embed->bytes || memcmp(output->data, embed->data, embed->bytes))
-        b->status = sl_fail(b->error, SLLM_ERROR_FORMAT, "tensor %s differs from the embedding, but the configuration "
-                            "says tie_word_embeddings", name);
+    output = find(b, name);
+    if (output->type == embed->type && output->bytes == embed->bytes && !memcmp(output->data, embed->data, embed->bytes))
+        return;
+    b->config->tied = false;
+    matrix(b, &b->weights->output, SL_SLOT_OUTPUT, 0, b->config->n_vocab, b->config->n_embd);
 }
 
 static void bind_ends(binder *b) {
@@ -316,8 +319,7 @@ static void bind_ends(binder *b) {
     if (!c->tied) {
         matrix(b, &w->output, SL_SLOT_OUTPUT, 0, c->n_vocab, c->n_embd);
     } else if (!b->status) {
-        w->output = w->embed;
-        check_tied(b);
+        bind_tied(b);
     }
 }
 
