@@ -32,7 +32,7 @@ typedef enum jinja_type {
     JINJA_LIST,
     JINJA_TUPLE,
     JINJA_DICT,
-    JINJA_VIEW, /* dict.keys(), .values(), .items() */
+    JINJA_VIEW, /* dict.keys(), .values(), .items(); the set that is the difference of two of them */
     JINJA_RANGE,
     JINJA_ITERATOR, /* a generator: consumed once */
     JINJA_NAMESPACE,
@@ -40,7 +40,8 @@ typedef enum jinja_type {
     JINJA_MACRO,
     JINJA_LOOP,
     JINJA_CYCLER,
-    JINJA_JOINER
+    JINJA_JOINER,
+    JINJA_TEMPLATE /* `self`: its attributes are the template's blocks */
 } jinja_type;
 
 typedef struct jinja_string {
@@ -88,7 +89,7 @@ typedef struct jinja_dict {
 
 typedef struct jinja_view {
     jinja_dict *dict;
-    enum { JINJA_KEYS, JINJA_VALUES, JINJA_ITEMS } what;
+    enum { JINJA_KEYS, JINJA_VALUES, JINJA_ITEMS, JINJA_ITEM_SET } what; /* ITEM_SET: the keys of a dict of its own */
 } jinja_view;
 
 typedef struct jinja_range {
@@ -210,10 +211,11 @@ typedef enum jinja_operator {
 
 typedef struct jinja_node jinja_node;
 
-/* One shape for every node: which members are used is said beside each kind in jinja_parse.c. Lists are arrays. */
+/* One shape for every node: which members are used is said beside each kind in the parser. Lists are arrays. */
 struct jinja_node {
     uint8_t kind, op;
-    bool flag;                                   /* FOR: recursive; BLOCK: scoped */
+    bool flag;                                   /* FOR: recursive; BLOCK: scoped; GETITEM: folded */
+    bool constant;                               /* Jinja computes it when it compiles */
     bool uses_caller, uses_varargs, uses_kwargs; /* MACRO_DEF, CALL_BLOCK: the body names them */
     int line;
     uint16_t depth;        /* of the expression tree below */
@@ -238,10 +240,8 @@ typedef struct jinja_program {
     size_t n_body;
     jinja_value *names;
     size_t n_names;
-    struct {
-        jinja_node *node;
-        int name;
-    } * blocks;
+    jinja_node **blocks; /* [n_blocks] BLOCK */
+    size_t n_blocks;
 } jinja_program;
 
 /* ---------------------------------------------------------------- run time */
@@ -375,8 +375,9 @@ jinja_value sl_jinja_to_str(jinja *j, jinja_value v);
 void sl_jinja_write_code_repr(jinja_text *out, const char *data, size_t length); /* a string's repr */
 void sl_jinja_pprint(jinja_text *out, jinja_value v);
 
-jinja_value sl_jinja_get_attribute(jinja *j, jinja_value object, jinja_value name); /* object.name */
-jinja_value sl_jinja_get_item(jinja *j, jinja_value object, jinja_value key);       /* object[key] */
+jinja_value sl_jinja_get_attribute(jinja *j, jinja_value object, jinja_value name);                 /* object.name */
+jinja_value sl_jinja_get_item(jinja *j, jinja_value object, jinja_value key);                       /* object[key] */
+bool sl_jinja_can_slice(jinja_value object, jinja_value start, jinja_value stop, jinja_value step); /* no TypeError */
 jinja_value sl_jinja_get_slice(jinja *j, jinja_value object, jinja_value start, jinja_value stop, jinja_value step);
 jinja_value sl_jinja_python_attribute(jinja *j, jinja_value object,
                                       const jinja_string *name); /* getattr; MISSING: none */
@@ -453,7 +454,9 @@ void sl_jinja_write_float_as(jinja_text *out, double value, char type, int64_t p
 jinja_value sl_jinja_tojson(jinja *j, jinja_value value, const jinja_args *args); /* jinja_tojson.c */
 jinja_value sl_jinja_strftime(jinja *j, jinja_value format);                      /* jinja_strftime.c */
 jinja_value sl_jinja_escape(jinja *j, jinja_value value);                         /* jinja_html.c */
-jinja_value sl_jinja_str_lower(jinja *j, jinja_value s);                          /* jinja_case.c */
+/* The reference at text (behind its '&'), written out; the bytes it takes, 0 when it is none (jinja_entities.c). */
+size_t sl_jinja_read_entity(const char *text, size_t length, jinja_text *out);
+jinja_value sl_jinja_str_lower(jinja *j, jinja_value s); /* jinja_case.c */
 jinja_value sl_jinja_str_upper(jinja *j, jinja_value s);
 jinja_value sl_jinja_str_title(jinja *j, jinja_value s);
 jinja_value sl_jinja_str_capitalize(jinja *j, jinja_value s);
@@ -464,6 +467,7 @@ bool sl_jinja_str_islower(jinja_value s);
 bool sl_jinja_str_isupper(jinja_value s);
 
 jinja_value sl_jinja_wordwrap(jinja *j, jinja_value value, const jinja_args *args); /* jinja_wrap.c */
+jinja_value sl_jinja_urlize(jinja *j, jinja_value value, const jinja_args *args);   /* jinja_urlize.c */
 
 /* strip(chars), replace, split, splitlines: shared by methods and filters (jinja_string.c). */
 jinja_value sl_jinja_strip(jinja *j, jinja_value s, jinja_value chars, bool left, bool right);
@@ -487,6 +491,7 @@ jinja_value sl_jinja_filter_value(jinja *j, jinja_scope *scope, const jinja_node
 void sl_jinja_eval_args(jinja *j, jinja_scope *scope, const jinja_node *node, jinja_args *args, size_t extra);
 jinja_value sl_jinja_call_macro(jinja *j, const jinja_macro *macro, const jinja_args *args);
 jinja_value sl_jinja_call_loop(jinja *j, jinja_loop *loop, jinja_value source);
+jinja_value sl_jinja_block_reference(jinja *j, jinja_value name); /* self.name, a function; MISSING: no such block */
 jinja_value sl_jinja_loop_attribute(jinja *j, jinja_value loop, const jinja_string *name);
 void sl_jinja_emit(jinja *j, const char *data, size_t length);
 jinja_scope *sl_jinja_scope_new(jinja *j, jinja_scope *parent);

@@ -48,6 +48,15 @@ static jinja_value dict_items(jinja *j, jinja_value self, const jinja_args *args
     return view_of(j, self, JINJA_ITEMS);
 }
 
+static jinja_value view_isdisjoint(jinja *j, jinja_value self, const jinja_args *args) {
+    jinja_value other, item;
+    sl_jinja_bind(j, "isdisjoint", args, (const char *const[]){"other"}, 1, 1, &other);
+    jinja_iterator *it = sl_jinja_iterate(j, other);
+    while (sl_jinja_next(j, it, &item))
+        if (sl_jinja_contains(j, item, self)) return sl_jinja_false;
+    return sl_jinja_true;
+}
+
 static jinja_value dict_get(jinja *j, jinja_value self, const jinja_args *args) {
     jinja_value given[2];
     if (args->named) sl_jinja_fail(j, "TypeError", "dict.get() takes no keyword arguments");
@@ -180,6 +189,7 @@ static const jinja_method dict_methods[] = {{"keys", dict_keys},  {"values", dic
                                             {"get", dict_get},    {"copy", dict_copy},     {"fromkeys", dict_fromkeys},
                                             {"clear", NULL},      {"pop", NULL},           {"popitem", NULL},
                                             {"setdefault", NULL}, {"update", NULL},        {NULL, NULL}};
+static const jinja_method view_methods[] = {{"isdisjoint", view_isdisjoint}, {NULL, NULL}};
 static const jinja_method list_methods[] = {{"index", list_index}, {"count", list_count}, {"copy", list_copy},
                                             {"append", NULL},      {"clear", NULL},       {"pop", NULL},
                                             {"reverse", NULL},     {"insert", NULL},      {"sort", NULL},
@@ -198,6 +208,7 @@ static const jinja_method cycler_methods[] = {{"next", cycler_next}, {"reset", c
 static const jinja_method *methods_of(jinja_value v) {
     switch ((jinja_type)v.type) {
     case JINJA_DICT: return dict_methods;
+    case JINJA_VIEW: return v.as.view->what == JINJA_VALUES ? NULL : view_methods;
     case JINJA_LIST: return list_methods;
     case JINJA_TUPLE: return tuple_methods;
     case JINJA_RANGE: return range_methods;
@@ -235,7 +246,7 @@ static jinja_value number_attribute(jinja *j, jinja_value v, jinja_value name) {
 static jinja_value macro_attribute(jinja *j, jinja_value v, jinja_value name) {
     const jinja_node *node = v.as.macro->node;
     if (sl_jinja_string_is(name, "name"))
-        return node->name >= 0 ? j->program->names[node->name] : sl_jinja_literal(j, "caller");
+        return node->name >= 0 ? j->program->names[node->name] : sl_jinja_none;
     if (sl_jinja_string_is(name, "arguments")) {
         jinja_value arguments = sl_jinja_list_new(j, node->n_names);
         for (size_t i = 0; i < node->n_names; i++)
@@ -269,6 +280,7 @@ static jinja_value data_attribute(jinja *j, jinja_value v, jinja_value name) {
     case JINJA_LOOP: return sl_jinja_loop_attribute(j, v, name.as.string);
     case JINJA_MACRO: return macro_attribute(j, v, name);
     case JINJA_RANGE: return range_attribute(v, name);
+    case JINJA_TEMPLATE: return sl_jinja_block_reference(j, name);
     case JINJA_CYCLER:
         if (sl_jinja_string_is(name, "current")) return v.as.cycler->items->items[v.as.cycler->position];
         if (sl_jinja_string_is(name, "pos")) return sl_jinja_int((int64_t)v.as.cycler->position);
@@ -334,8 +346,8 @@ static bool is_type_attribute(jinja_value v, jinja_value name) {
 jinja_value sl_jinja_python_attribute(jinja *j, jinja_value object, const jinja_string *text) {
     jinja_value name = {.type = JINJA_STRING, .as.string = text};
     if (object.type == JINJA_UNDEFINED) {
-        bool dunder = text->length >= 4 && !memcmp(text->data, "__", 2) &&
-                      !memcmp(text->data + text->length - 2, "__", 2);
+        bool dunder =
+            text->length >= 4 && !memcmp(text->data, "__", 2) && !memcmp(text->data + text->length - 2, "__", 2);
         if (!dunder) sl_jinja_fail_undefined(j, object);
         return is_object_attribute(name) || is_type_attribute(sl_jinja_int(0), name)
                    ? sl_jinja_undefined_unsafe(j, object, "__")
@@ -441,14 +453,23 @@ static jinja_value slice_string(jinja *j, jinja_value v, bounds b) {
     return sl_jinja_text_value(&text);
 }
 
+static bool is_sliceable(jinja_value v) {
+    return v.type == JINJA_STRING || v.type == JINJA_RANGE || v.type == JINJA_BYTES || jinja_is_sequence(v);
+}
+
+static bool is_slice_index(jinja_value v) { return v.type == JINJA_NONE || jinja_is_int(v); }
+
+bool sl_jinja_can_slice(jinja_value object, jinja_value start, jinja_value stop, jinja_value step) {
+    return is_sliceable(object) && is_slice_index(start) && is_slice_index(stop) && is_slice_index(step);
+}
+
 jinja_value sl_jinja_get_slice(jinja *j, jinja_value object, jinja_value start, jinja_value stop, jinja_value step) {
-    bool known = object.type == JINJA_STRING || object.type == JINJA_RANGE || object.type == JINJA_BYTES ||
-                 jinja_is_sequence(object);
     if (object.type == JINJA_UNDEFINED) sl_jinja_fail_undefined(j, object);
     jinja_value indexes[3] = {start, stop, step};
-    if (!known) sl_jinja_fail(j, "TypeError", "'%s' object cannot be sliced", sl_jinja_type_name(object));
+    if (!is_sliceable(object))
+        sl_jinja_fail(j, "TypeError", "'%s' object cannot be sliced", sl_jinja_type_name(object));
     for (int i = 0; i < 3; i++)
-        if (indexes[i].type != JINJA_NONE && !jinja_is_int(indexes[i]))
+        if (!is_slice_index(indexes[i]))
             sl_jinja_fail(j, "TypeError", "slice indices must be integers or None or have an __index__ method");
     bounds b = slice_bounds(j, sl_jinja_length(j, object), start, stop, step);
     if (object.type == JINJA_STRING) {

@@ -94,6 +94,46 @@ static void check_loop_name(jinja *j, const jinja_program *program, const jinja_
         sl_jinja_fail(j, "TemplateAssertionError", "Can't assign to special loop variable in for-loop target");
 }
 
+/* ---------------------------------------------------------------- constants */
+
+static bool are_constant(jinja_node *const *nodes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!nodes[i]->constant) return false;
+    return true;
+}
+
+/* Filters that look at the context are not computed ahead. */
+static bool needs_context(const jinja_node *filter) {
+    static const char *const names[] = {"map", "select", "reject", "selectattr", "rejectattr"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (sl_jinja_string_is(filter->value, names[i])) return true;
+    return false;
+}
+
+static bool is_constant(const jinja_node *node) {
+    bool filter = node->kind == JINJA_FILTER, test = node->kind == JINJA_TEST;
+    if (node->kind > JINJA_COMPARE || node->kind == JINJA_NAME || node->kind == JINJA_CALL) return false;
+    if ((filter || test) && (!node->entry || (filter && (!node->a || needs_context(node))))) return false;
+    return (!node->a || node->a->constant) && (!node->b || node->b->constant) && (!node->c || node->c->constant) &&
+           are_constant(node->items, node->n_items) && are_constant(node->other, node->n_other);
+}
+
+/* A slice of what has none fails when it is reached but is undefined when Jinja computes it ahead: as what is written
+ * out, or within another constant. */
+static void fold_slice(jinja_node *node) {
+    if (node && node->kind == JINJA_GETITEM && node->b->kind == JINJA_SLICE) node->flag = node->constant;
+}
+
+static void mark_constant(jinja_node *node) {
+    node->constant = is_constant(node);
+    if (!node->constant && node->kind != JINJA_OUTPUT) return;
+    fold_slice(node->a);
+    fold_slice(node->b);
+    fold_slice(node->c);
+    for (size_t i = 0; i < node->n_items; i++) fold_slice(node->items[i]);
+    for (size_t i = 0; i < node->n_other; i++) fold_slice(node->other[i]);
+}
+
 /* ---------------------------------------------------------------- the walk */
 
 static void check_for(jinja *j, jinja_program *program, jinja_node *node, place at) {
@@ -126,6 +166,7 @@ static void check(jinja *j, jinja_program *program, jinja_node *node, place at) 
     case JINJA_COND: at.soft = true; /* fall through */
     default:
         if (node->kind == JINJA_FILTER || node->kind == JINJA_TEST) check_entry(j, node, at);
+        if (node->kind == JINJA_SCOPE && !node->a) check_macro(j, program, node);
         if (node->kind == JINJA_BLOCK || node->kind == JINJA_SCOPE) inner.in_loop = false; /* functions of their own */
         bool is_scope = node->kind == JINJA_WITH || node->kind == JINJA_SCOPE || node->kind == JINJA_BLOCK ||
                         node->kind == JINJA_FILTER_BLOCK || node->kind == JINJA_SET_BLOCK;
@@ -136,6 +177,7 @@ static void check(jinja *j, jinja_program *program, jinja_node *node, place at) 
         check_all(j, program, node->body, node->n_body, is_scope ? inner : at);
         check_all(j, program, node->other, node->n_other, at);
     }
+    mark_constant(node);
     sl_jinja_leave(j);
 }
 

@@ -47,6 +47,8 @@ static jinja_value eval_item(jinja *j, jinja_scope *scope, const jinja_node *nod
     jinja_value start = eval_or_none(j, scope, node->b->a), stop = eval_or_none(j, scope, node->b->b);
     jinja_value step = eval_or_none(j, scope, node->b->c);
     j->line = node->line;
+    if (node->flag && object.type != JINJA_UNDEFINED && !sl_jinja_can_slice(object, start, stop, step))
+        return sl_jinja_undefined_hint(j, "the object has no slices");
     return sl_jinja_get_slice(j, object, start, stop, step);
 }
 

@@ -158,16 +158,17 @@ static void run_loop(jinja *j, jinja_scope *outer, const jinja_node *node, jinja
     loop->iterator = sl_jinja_iterate(j, source);
     jinja_value loop_value = {.type = JINJA_LOOP, .as.loop = loop}, item;
     jinja_scope *scope = sl_jinja_scope_new(j, outer);
-    bool any = false;
+    bool completed = false; /* Jinja leaves `else` out once a body ran to its end: break and continue do not count */
     while (loop_next(j, loop, &item)) {
-        any = true;
         sl_jinja_charge(j, 1);
         scope->length = 0;
         sl_jinja_scope_set(j, scope, node->name, loop_value);
         assign(j, scope, node->a, item);
-        if (exec_body(j, scope, node->body, node->n_body) == FLOW_BREAK) break;
+        flow result = exec_body(j, scope, node->body, node->n_body);
+        if (result == FLOW_BREAK) break;
+        if (result == FLOW_ON) completed = true;
     }
-    if (!any && node->n_other) exec_body(j, sl_jinja_scope_new(j, outer), node->other, node->n_other);
+    if (!completed && node->n_other) exec_body(j, sl_jinja_scope_new(j, outer), node->other, node->n_other);
 }
 
 static void exec_for(jinja *j, jinja_scope *scope, const jinja_node *node) {
@@ -295,7 +296,8 @@ static void bind_rest(jinja *j, const jinja_node *node, jinja_scope *scope, jinj
     }
     size_t taken = node->n_names < args->length ? node->n_names : args->length;
     if (node->uses_varargs) {
-        set_by_text(j, scope, "varargs", sl_jinja_tuple(j, args->length - taken, args->items + taken));
+        set_by_text(j, scope, "varargs",
+                    sl_jinja_tuple(j, args->length - taken, args->items ? args->items + taken : NULL));
     } else if (args->length > taken) {
         sl_jinja_fail(j, "TypeError", "macro '%.*s' takes not more than %zu argument(s)", length, name, node->n_names);
     }
@@ -349,6 +351,25 @@ jinja_value sl_jinja_call_macro(jinja *j, const jinja_macro *macro, const jinja_
     return text;
 }
 
+static jinja_value call_block(jinja *j, jinja_value self, const jinja_args *args) {
+    const jinja_node *node = j->program->blocks[self.as.integer];
+    int line = j->line;
+    sl_jinja_bind(j, "block", args, NULL, 0, 0, NULL);
+    enter_call(j);
+    jinja_value text;
+    capture(j, sl_jinja_scope_new(j, j->globals), node->body, node->n_body, &text);
+    j->calls--;
+    j->line = line;
+    return text;
+}
+
+jinja_value sl_jinja_block_reference(jinja *j, jinja_value name) {
+    for (size_t i = 0; i < j->program->n_blocks; i++)
+        if (sl_jinja_equal(j, j->program->names[j->program->blocks[i]->name], name))
+            return sl_jinja_bound(j, "block", call_block, sl_jinja_int((int64_t)i));
+    return sl_jinja_missing;
+}
+
 static void exec_call_block(jinja *j, jinja_scope *scope, const jinja_node *node) {
     jinja_args args;
     jinja_value callee = sl_jinja_eval(j, scope, node->a->a);
@@ -386,10 +407,15 @@ static flow exec_set_block(jinja *j, jinja_scope *scope, const jinja_node *node)
     return FLOW_ON;
 }
 
+/* "generation" is a call block whose caller is called with nothing, and so are its kwargs and varargs. */
 static void exec_scope(jinja *j, jinja_scope *scope, const jinja_node *node) {
+    jinja_scope *inner = sl_jinja_scope_new(j, scope);
     if (node->a && sl_jinja_truth(j, sl_jinja_eval(j, scope, node->a)))
         sl_jinja_fail(j, "TemplateRuntimeError", "autoescape is not supported in chat templates");
-    exec_body(j, sl_jinja_scope_new(j, scope), node->body, node->n_body);
+    if (node->uses_caller) set_by_text(j, inner, "caller", sl_jinja_undefined_hint(j, "No caller defined"));
+    if (node->uses_kwargs) set_by_text(j, inner, "kwargs", sl_jinja_dict_new(j));
+    if (node->uses_varargs) set_by_text(j, inner, "varargs", sl_jinja_tuple(j, 0, NULL));
+    exec_body(j, inner, node->body, node->n_body);
 }
 
 static flow exec_if(jinja *j, jinja_scope *scope, const jinja_node *node) {

@@ -21,7 +21,7 @@ static bool is_align(char c) { return c && strchr("<>=^", c); }
 static int64_t read_count(jinja *j, const char **p, const char *end) {
     int64_t n = -1;
     for (; *p < end && **p >= '0' && **p <= '9'; ++*p) {
-        if (n > INT32_MAX / 10) sl_jinja_fail(j, "ValueError", "Too many decimal digits in format string");
+        if (n > INT64_MAX / 10 - 1) sl_jinja_fail(j, "ValueError", "Too many decimal digits in format string");
         n = (n < 0 ? 0 : n * 10) + (**p - '0');
     }
     return n;
@@ -205,6 +205,12 @@ static void write_general(jinja_text *out, double value, int64_t precision) {
     }
 }
 
+static bool is_zero(const char *digits, size_t length) {
+    for (size_t i = 0; i < length && (digits[i] | 0x20) != 'e'; i++)
+        if (digits[i] != '0' && digits[i] != '.') return false;
+    return true;
+}
+
 static void format_float(jinja_text *out, const spec *s, jinja_value v) {
     jinja *j = out->j;
     double number = sl_jinja_to_double(j, v);
@@ -213,6 +219,7 @@ static void format_float(jinja_text *out, const spec *s, jinja_value v) {
     if (s->type == 0) write_general(&digits, fabs(number), s->precision);
     else if (s->type == '%') sl_jinja_write_float_as(&digits, fabs(number) * 100, 'f', s->precision, s->alternate);
     else sl_jinja_write_float_as(&digits, fabs(number), s->type == 'n' ? 'g' : s->type, s->precision, s->alternate);
+    if (s->no_minus_zero && is_zero(digits.data, digits.length)) negative = false;
     if (s->type == '%') sl_jinja_text_putc(&digits, '%');
     size_t whole = 0;
     while (whole < digits.length && digits.data[whole] >= '0' && digits.data[whole] <= '9') whole++;

@@ -47,61 +47,28 @@ static jinja_value filter_safe(jinja *j, jinja_value v, const jinja_args *args) 
 
 /* ---------------------------------------------------------------- striptags */
 
-/* Drops everything between `open` and the next `close`; what does not close stays. */
-static jinja_text drop_between(jinja *j, const char *text, size_t length, const char *open, const char *close) {
+/* The text without its comments and tags; it stays as it is from the first one on that does not close. */
+static jinja_text drop_tags(jinja *j, const jinja_string *s) {
     jinja_text out = {.j = j};
-    size_t n = strlen(open), m = strlen(close);
-    const char *p = text, *end = text + length;
+    const char *p = s->data, *end = s->data + s->length;
     while (p < end) {
-        const char *start = memmem(p, (size_t)(end - p), open, n);
-        const char *stop = start ? memmem(start + n, (size_t)(end - start) - n, close, m) : NULL;
+        const char *start = memchr(p, '<', (size_t)(end - p));
+        if (!start) break;
+        bool comment = end - start >= 4 && !memcmp(start, "<!--", 4);
+        const char *stop = comment ? memmem(start + 4, (size_t)(end - start) - 4, "-->", 3)
+                                   : memchr(start, '>', (size_t)(end - start));
         if (!stop) break;
         sl_jinja_text_append(&out, p, (size_t)(start - p));
-        p = stop + m;
+        p = stop + (comment ? 3 : 1);
     }
     sl_jinja_text_append(&out, p, (size_t)(end - p));
     return out;
 }
 
-/* The entity at text (after '&'); returns the bytes it takes with its ';', 0 when it is none that is known. */
-static size_t read_entity(const char *text, size_t length, uint32_t *code) {
-    static const struct {
-        const char *name;
-        uint32_t code;
-    } names[] = {{"amp;", '&'},      {"lt;", '<'},      {"gt;", '>'},       {"quot;", '"'},      {"apos;", '\''},
-                 {"nbsp;", 0xa0},    {"copy;", 0xa9},   {"reg;", 0xae},     {"hellip;", 0x2026}, {"mdash;", 0x2014},
-                 {"ndash;", 0x2013}, {"euro;", 0x20ac}, {"lsquo;", 0x2018}, {"rsquo;", 0x2019},  {"ldquo;", 0x201c},
-                 {"rdquo;", 0x201d}, {"laquo;", 0xab},  {"raquo;", 0xbb},   {"deg;", 0xb0},      {"times;", 0xd7},
-                 {"trade;", 0x2122}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        size_t n = strlen(names[i].name);
-        if (length < n || memcmp(text, names[i].name, n)) continue;
-        *code = names[i].code;
-        return n;
-    }
-    if (length < 2 || text[0] != '#') return 0;
-    bool hex = text[1] == 'x' || text[1] == 'X';
-    size_t at = hex ? 2 : 1, first = at;
-    uint32_t value = 0;
-    for (; at < length && value <= 0x10ffff; at++) {
-        char c = text[at];
-        int digit = c >= '0' && c <= '9'                            ? c - '0'
-                    : hex && (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                                    : -1;
-        if (digit < 0) break;
-        value = value * (hex ? 16 : 10) + (uint32_t)digit;
-    }
-    if (at == first) return 0;
-    *code = value > 0x10ffff || !value ? 0xfffd : value;
-    return at < length && text[at] == ';' ? at + 1 : at;
-}
-
 static jinja_value filter_striptags(jinja *j, jinja_value v, const jinja_args *args) {
     no_arguments(j, "striptags", args);
     const jinja_string *s = sl_jinja_to_str(j, v).as.string;
-    jinja_text text = drop_between(j, s->data, s->length, "<!--", "-->");
-    text = drop_between(j, text.data, text.length, "<", ">");
-    jinja_text joined = {.j = j}, out = {.j = j};
+    jinja_text text = drop_tags(j, s), joined = {.j = j}, out = {.j = j};
     for (size_t at = 0; at < text.length;) { /* runs of white space become one blank */
         uint32_t code;
         size_t n = sl_utf8_decode(text.data + at, text.length - at, &code, NULL);
@@ -111,10 +78,9 @@ static jinja_value filter_striptags(jinja *j, jinja_value v, const jinja_args *a
     }
     if (joined.length && joined.data[joined.length - 1] == ' ') joined.length--;
     for (size_t at = 0; at < joined.length;) {
-        uint32_t code;
-        size_t n = joined.data[at] == '&' ? read_entity(joined.data + at + 1, joined.length - at - 1, &code) : 0;
-        if (n) sl_jinja_text_code(&out, code);
-        else sl_jinja_text_putc(&out, joined.data[at]);
+        bool mark = joined.data[at] == '&';
+        size_t n = mark ? sl_jinja_read_entity(joined.data + at + 1, joined.length - at - 1, &out) : 0;
+        if (!n) sl_jinja_text_putc(&out, joined.data[at]);
         at += n + 1;
     }
     return sl_jinja_text_value(&out);
@@ -179,7 +145,12 @@ static jinja_value filter_xmlattr(jinja *j, jinja_value v, const jinja_args *arg
     return sl_jinja_text_value(&out);
 }
 
-const jinja_filter sl_jinja_html_filters[] = {{"escape", filter_escape},       {"e", filter_escape},
-                                              {"safe", filter_safe},           {"forceescape", filter_forceescape},
-                                              {"striptags", filter_striptags}, {"urlencode", filter_urlencode},
-                                              {"xmlattr", filter_xmlattr},     {NULL, NULL}};
+const jinja_filter sl_jinja_html_filters[] = {{"escape", filter_escape},
+                                              {"e", filter_escape},
+                                              {"safe", filter_safe},
+                                              {"forceescape", filter_forceescape},
+                                              {"striptags", filter_striptags},
+                                              {"urlencode", filter_urlencode},
+                                              {"xmlattr", filter_xmlattr},
+                                              {"urlize", sl_jinja_urlize},
+                                              {NULL, NULL}};

@@ -56,7 +56,9 @@ static bool next_entry(jinja *j, jinja_iterator *it, jinja_value *item) {
     size_t i = it->position;
     if (i >= dict->length) return false;
     it->position++;
-    if (it->source.type == JINJA_DICT || it->source.as.view->what == JINJA_KEYS) *item = dict->keys[i];
+    if (it->source.type == JINJA_DICT || it->source.as.view->what == JINJA_KEYS ||
+        it->source.as.view->what == JINJA_ITEM_SET)
+        *item = dict->keys[i];
     else if (it->source.as.view->what == JINJA_VALUES) *item = dict->values[i];
     else *item = pair(j, dict->keys[i], dict->values[i]);
     return true;
@@ -163,7 +165,8 @@ jinja_value sl_jinja_reversed(jinja *j, jinja_value v) {
                                         [JINJA_VIEW] = "dict_reverseitemiterator",
                                         [JINJA_RANGE] = "range_iterator"};
     if (v.type == JINJA_UNDEFINED) sl_jinja_fail_undefined(j, v);
-    if (v.type >= sizeof types / sizeof *types || !types[v.type])
+    if (v.type >= sizeof types / sizeof *types || !types[v.type] ||
+        (v.type == JINJA_VIEW && v.as.view->what == JINJA_ITEM_SET))
         sl_jinja_fail(j, "TypeError", "'%s' object is not reversible", sl_jinja_type_name(v));
     jinja_iterator *it;
     jinja_value iterator = sl_jinja_generator(j, types[v.type], next_reversed, &it);

@@ -236,6 +236,8 @@ static jinja_text plain_digits(jinja *j, const char *text, size_t length) {
         if (code != ' ') kept = out.length;
     }
     out.length = kept;
+    sl_jinja_text_putc(&out, 0); /* there is data even where nothing is left */
+    out.length--;
     return out;
 }
 

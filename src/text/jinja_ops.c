@@ -20,9 +20,10 @@ const char *sl_jinja_type_name(jinja_value v) {
     case JINJA_TUPLE: return v.group ? "_GroupTuple" : "tuple";
     case JINJA_DICT: return "dict";
     case JINJA_VIEW:
-        return v.as.view->what == JINJA_KEYS     ? "dict_keys"
-               : v.as.view->what == JINJA_VALUES ? "dict_values"
-                                                 : "dict_items";
+        return v.as.view->what == JINJA_KEYS       ? "dict_keys"
+               : v.as.view->what == JINJA_VALUES   ? "dict_values"
+               : v.as.view->what == JINJA_ITEM_SET ? "set"
+                                                   : "dict_items";
     case JINJA_RANGE: return "range";
     case JINJA_ITERATOR: return v.as.iterator->type;
     case JINJA_NAMESPACE: return "TemplateNamespace";
@@ -31,6 +32,7 @@ const char *sl_jinja_type_name(jinja_value v) {
     case JINJA_LOOP: return "LoopContext";
     case JINJA_CYCLER: return "Cycler";
     case JINJA_JOINER: return "Joiner";
+    case JINJA_TEMPLATE: return "TemplateReference";
     }
     return "object";
 }
@@ -109,10 +111,23 @@ static bool equal_dicts(jinja *j, const jinja_dict *a, const jinja_dict *b) {
     return true;
 }
 
+static jinja_value view_value(const jinja_view *view) { return (jinja_value){.type = JINJA_VIEW, .as.view = view}; }
+
+static bool subset(jinja *j, jinja_value a, jinja_value b) {
+    jinja_iterator *it = sl_jinja_iterate(j, a);
+    jinja_value item;
+    while (sl_jinja_next(j, it, &item))
+        if (!sl_jinja_contains(j, item, b)) return false;
+    return true;
+}
+
+static bool is_set(jinja_value v) { return v.type == JINJA_VIEW && v.as.view->what != JINJA_VALUES; }
+
 /* keys() and items() are sets. */
 static bool equal_views(jinja *j, const jinja_view *a, const jinja_view *b) {
-    if (a->what == JINJA_VALUES || b->what == JINJA_VALUES || a->what != b->what) return a == b;
+    if (a->what == JINJA_VALUES || b->what == JINJA_VALUES) return a == b;
     if (a->dict->length != b->dict->length) return false;
+    if (a->what != b->what) return subset(j, view_value(a), view_value(b));
     for (size_t i = 0; i < a->dict->length; i++) {
         const jinja_value *other = sl_jinja_dict_get(j, b->dict, a->dict->keys[i]);
         if (!other || (a->what == JINJA_ITEMS && !sl_jinja_equal(j, a->dict->values[i], *other))) return false;
@@ -256,16 +271,8 @@ bool sl_jinja_less(jinja *j, jinja_value a, jinja_value b) { return sl_jinja_ord
 
 /* ---------------------------------------------------------------- membership, comparison */
 
-static bool subset(jinja *j, jinja_value a, jinja_value b) {
-    jinja_iterator *it = sl_jinja_iterate(j, a);
-    jinja_value item;
-    while (sl_jinja_next(j, it, &item))
-        if (!sl_jinja_contains(j, item, b)) return false;
-    return true;
-}
-
 static bool contains_view(jinja *j, jinja_value item, const jinja_view *view) {
-    if (view->what == JINJA_KEYS) return sl_jinja_dict_get(j, view->dict, item) != NULL;
+    if (view->what == JINJA_KEYS || view->what == JINJA_ITEM_SET) return sl_jinja_dict_get(j, view->dict, item) != NULL;
     if (view->what == JINJA_ITEMS) {
         if (item.type != JINJA_TUPLE || item.as.list->length != 2) return false;
         const jinja_value *value = sl_jinja_dict_get(j, view->dict, item.as.list->items[0]);
@@ -325,8 +332,7 @@ bool sl_jinja_compare(jinja *j, jinja_operator op, jinja_value a, jinja_value b)
     case JINJA_NOT_IN: return !sl_jinja_contains(j, a, b);
     default: break;
     }
-    if (a.type == JINJA_VIEW && b.type == JINJA_VIEW && a.as.view->what != JINJA_VALUES &&
-        b.as.view->what != JINJA_VALUES) {
+    if (is_set(a) && is_set(b)) {
         int64_t x = sl_jinja_length(j, a), y = sl_jinja_length(j, b);
         if (op == JINJA_LT || op == JINJA_LE) return (op == JINJA_LT ? x < y : x <= y) && subset(j, a, b);
         return (op == JINJA_GT ? x > y : x >= y) && subset(j, b, a);
@@ -403,6 +409,23 @@ static noreturn void fail_operands(jinja *j, jinja_operator op, jinja_value a, j
 
 static bool repeats(jinja_value v) { return v.type == JINJA_STRING || v.type == JINJA_BYTES || jinja_is_sequence(v); }
 
+/* keys() - anything and anything - keys(); a set itself takes no more than sets. */
+static jinja_value subtract_sets(jinja *j, jinja_value a, jinja_value b) {
+    jinja_view *set = sl_jinja_alloc(j, sizeof *set);
+    set->what = JINJA_ITEM_SET;
+    set->dict = sl_jinja_dict_new(j).as.dict;
+    jinja_dict *without = sl_jinja_dict_new(j).as.dict;
+    jinja_iterator *it = sl_jinja_iterate(j, b);
+    jinja_value item;
+    while (sl_jinja_next(j, it, &item)) sl_jinja_dict_set(j, without, item, sl_jinja_none);
+    it = sl_jinja_iterate(j, a);
+    while (sl_jinja_next(j, it, &item))
+        if (!sl_jinja_dict_get(j, without, item)) sl_jinja_dict_set(j, set->dict, item, sl_jinja_none);
+    return (jinja_value){.type = JINJA_VIEW, .as.view = set};
+}
+
+static bool is_dict_view(jinja_value v) { return is_set(v) && v.as.view->what != JINJA_ITEM_SET; }
+
 jinja_value sl_jinja_binary(jinja *j, jinja_operator op, jinja_value a, jinja_value b) {
     if (jinja_is_number(a) && jinja_is_number(b)) return sl_jinja_arithmetic(j, op, a, b);
     if (op == JINJA_MOD && a.type == JINJA_STRING) {
@@ -417,5 +440,8 @@ jinja_value sl_jinja_binary(jinja *j, jinja_operator op, jinja_value a, jinja_va
         if (repeats(a) && jinja_is_int(b)) return repeat(j, a, sl_jinja_index(j, b));
         if (repeats(b) && jinja_is_int(a)) return repeat(j, b, sl_jinja_index(j, a));
     }
+    if (op == JINJA_SUB && a.type != JINJA_UNDEFINED && b.type != JINJA_UNDEFINED &&
+        (is_dict_view(a) || is_dict_view(b) || (is_set(a) && is_set(b))))
+        return subtract_sets(j, a, b);
     fail_operands(j, op, a, b);
 }

@@ -78,9 +78,17 @@ static void write_dict(jinja_text *out, jinja_dict *dict) {
 
 static void write_view(jinja_text *out, jinja_value v) {
     jinja_value items = sl_jinja_collect(out->j, v);
+    if (v.as.view->what == JINJA_ITEM_SET && items.as.list->length) {
+        for (size_t i = 0; i < items.as.list->length; i++) {
+            sl_jinja_text_puts(out, i ? ", " : "{");
+            sl_jinja_write_repr(out, items.as.list->items[i]);
+        }
+        sl_jinja_text_putc(out, '}');
+        return;
+    }
     sl_jinja_text_puts(out, sl_jinja_type_name(v));
     sl_jinja_text_putc(out, '(');
-    write_list(out, items);
+    if (v.as.view->what != JINJA_ITEM_SET) write_list(out, items);
     sl_jinja_text_putc(out, ')');
 }
 
@@ -96,7 +104,7 @@ static void write_object(jinja_text *out, jinja_value v) {
         const jinja_node *node = v.as.macro->node;
         sl_jinja_text_puts(out, "<Macro ");
         if (node->name >= 0) sl_jinja_write_repr(out, out->j->program->names[node->name]);
-        else sl_jinja_text_puts(out, "'caller'");
+        else sl_jinja_text_puts(out, "anonymous"); /* the caller of a call block */
         sl_jinja_text_putc(out, '>');
         break;
     }

@@ -38,7 +38,7 @@ static jinja_value filter_last(jinja *j, jinja_value v, const jinja_args *args) 
 static jinja_value filter_reverse(jinja *j, jinja_value v, const jinja_args *args) {
     no_arguments(j, "reverse", args);
     if (jinja_is_str(v)) return sl_jinja_get_slice(j, v, sl_jinja_none, sl_jinja_none, sl_jinja_int(-1));
-    if (v.type == JINJA_ITERATOR) { /* not reversible: a list then */
+    if (v.type == JINJA_ITERATOR || (v.type == JINJA_VIEW && v.as.view->what == JINJA_ITEM_SET)) { /* a list then */
         jinja_value list = sl_jinja_collect(j, v);
         return sl_jinja_get_slice(j, list, sl_jinja_none, sl_jinja_none, sl_jinja_int(-1));
     }
@@ -304,7 +304,7 @@ static noreturn void fail_unknown(jinja *j, const char *what, jinja_value name) 
 
 static jinja_args rest_of(const jinja_args *args, size_t from) {
     jinja_args rest = *args;
-    rest.items += from;
+    if (rest.items) rest.items += from; /* none at all: NULL */
     rest.length -= from;
     return rest;
 }
@@ -327,8 +327,8 @@ static bool next_mapped(jinja *j, jinja_iterator *it, jinja_value *item) {
         return true;
     }
     jinja_value name = it->args.items[0];
-    const jinja_filter *filter = jinja_is_str(name) ? sl_jinja_find_filter(name.as.string->data, name.as.string->length)
-                                                    : NULL;
+    const jinja_filter *filter =
+        jinja_is_str(name) ? sl_jinja_find_filter(name.as.string->data, name.as.string->length) : NULL;
     if (!filter) fail_unknown(j, "filter", name);
     jinja_args rest = rest_of(&it->args, 1);
     *item = filter->call(j, *item, &rest);

@@ -79,57 +79,64 @@ static bool write_compound(jinja_text *out, const struct tm *t, char directive) 
     return false;
 }
 
-/* A number padded to `width` with `pad`; flag '-' none, '_' blanks, '0' zeros (glibc's extensions, which Python passes
- * on). */
-static void write_number(jinja_text *out, int value, int width, char pad, char flag) {
-    if (flag == '-') sl_jinja_text_printf(out, "%d", value);
-    else if (flag == '_' || (pad == ' ' && flag != '0')) sl_jinja_text_printf(out, "%*d", width, value);
+/* What may stand between '%' and the directive: glibc's extensions, which Python passes on. */
+typedef struct style {
+    char pad; /* '-' none, '_' blanks, '0' zeros; 0: as the directive has it */
+    bool upper, swap;
+    int width;     /* at least so many characters */
+    char modifier; /* 'E' or 'O' of POSIX; 0 */
+} style;
+
+/* A number of at least `width` digits, padded with `pad` unless the style says otherwise. */
+static void write_number(jinja_text *out, int value, int width, char pad, style s) {
+    if (s.width > width) width = s.width;
+    if (s.pad == '-') sl_jinja_text_printf(out, "%*d", s.width, value);
+    else if (s.pad == '_' || (pad == ' ' && s.pad != '0')) sl_jinja_text_printf(out, "%*d", width, value);
     else sl_jinja_text_printf(out, "%0*d", width, value);
 }
 
-static bool write_numeric(jinja_text *out, const struct tm *t, char directive, char flag) {
+static bool write_numeric(jinja_text *out, const struct tm *t, char directive, style s) {
     int hour12 = t->tm_hour % 12 ? t->tm_hour % 12 : 12, iso_year, week = iso_week(t, &iso_year);
     switch (directive) {
-    case 'Y': write_number(out, t->tm_year + 1900, 1, '0', flag); return true;
-    case 'C': write_number(out, (t->tm_year + 1900) / 100, 2, '0', flag); return true;
-    case 'y': write_number(out, t->tm_year % 100, 2, '0', flag); return true;
-    case 'm': write_number(out, t->tm_mon + 1, 2, '0', flag); return true;
-    case 'd': write_number(out, t->tm_mday, 2, '0', flag); return true;
-    case 'e': write_number(out, t->tm_mday, 2, ' ', flag); return true;
-    case 'H': write_number(out, t->tm_hour, 2, '0', flag); return true;
-    case 'k': write_number(out, t->tm_hour, 2, ' ', flag); return true;
-    case 'I': write_number(out, hour12, 2, '0', flag); return true;
-    case 'l': write_number(out, hour12, 2, ' ', flag); return true;
-    case 'M': write_number(out, t->tm_min, 2, '0', flag); return true;
-    case 'S': write_number(out, t->tm_sec, 2, '0', flag); return true;
+    case 'Y': write_number(out, t->tm_year + 1900, 1, '0', s); return true;
+    case 'C': write_number(out, (t->tm_year + 1900) / 100, 2, '0', s); return true;
+    case 'y': write_number(out, t->tm_year % 100, 2, '0', s); return true;
+    case 'm': write_number(out, t->tm_mon + 1, 2, '0', s); return true;
+    case 'd': write_number(out, t->tm_mday, 2, '0', s); return true;
+    case 'e': write_number(out, t->tm_mday, 2, ' ', s); return true;
+    case 'H': write_number(out, t->tm_hour, 2, '0', s); return true;
+    case 'k': write_number(out, t->tm_hour, 2, ' ', s); return true;
+    case 'I': write_number(out, hour12, 2, '0', s); return true;
+    case 'l': write_number(out, hour12, 2, ' ', s); return true;
+    case 'M': write_number(out, t->tm_min, 2, '0', s); return true;
+    case 'S': write_number(out, t->tm_sec, 2, '0', s); return true;
     case 'f': sl_jinja_text_puts(out, "000000"); return true;
-    case 'j': write_number(out, t->tm_yday + 1, 3, '0', flag); return true;
-    case 'U': write_number(out, (t->tm_yday + 7 - t->tm_wday) / 7, 2, '0', flag); return true;
-    case 'W': write_number(out, (t->tm_yday + 7 - (t->tm_wday + 6) % 7) / 7, 2, '0', flag); return true;
-    case 'V': write_number(out, week, 2, '0', flag); return true;
-    case 'G': write_number(out, iso_year, 1, '0', flag); return true;
-    case 'g': write_number(out, iso_year % 100, 2, '0', flag); return true;
-    case 'u': write_number(out, t->tm_wday ? t->tm_wday : 7, 1, '0', flag); return true;
-    case 'w': write_number(out, t->tm_wday, 1, '0', flag); return true;
+    case 'j': write_number(out, t->tm_yday + 1, 3, '0', s); return true;
+    case 'U': write_number(out, (t->tm_yday + 7 - t->tm_wday) / 7, 2, '0', s); return true;
+    case 'W': write_number(out, (t->tm_yday + 7 - (t->tm_wday + 6) % 7) / 7, 2, '0', s); return true;
+    case 'V': write_number(out, week, 2, '0', s); return true;
+    case 'G': write_number(out, iso_year, 1, '0', s); return true;
+    case 'g': write_number(out, iso_year % 100, 2, '0', s); return true;
+    case 'u': write_number(out, t->tm_wday ? t->tm_wday : 7, 1, '0', s); return true;
+    case 'w': write_number(out, t->tm_wday, 1, '0', s); return true;
     default: return false;
     }
 }
 
-static void write_name(jinja_text *out, const char *name, size_t length, char flag) {
-    for (size_t i = 0; i < length && name[i]; i++) {
-        char c = name[i];
-        if (flag == '^' && c >= 'a' && c <= 'z') c = (char)(c - 32);
-        sl_jinja_text_putc(out, c);
-    }
+static void write_seconds(jinja_text *out, const struct tm *t) {
+    struct tm copy = *t;
+    copy.tm_isdst = -1;
+    sl_jinja_text_printf(out, "%lld", (long long)mktime(&copy));
 }
 
-static bool write_directive(jinja_text *out, const struct tm *t, char directive, char flag) {
+/* What a directive without a number stands for. */
+static bool write_words(jinja_text *out, const struct tm *t, char directive) {
     switch (directive) {
-    case 'a': write_name(out, days[t->tm_wday], 3, flag); return true;
-    case 'A': write_name(out, days[t->tm_wday], 20, flag); return true;
+    case 'a': sl_jinja_text_append(out, days[t->tm_wday], 3); return true;
+    case 'A': sl_jinja_text_puts(out, days[t->tm_wday]); return true;
     case 'b':
-    case 'h': write_name(out, months[t->tm_mon], 3, flag); return true;
-    case 'B': write_name(out, months[t->tm_mon], 20, flag); return true;
+    case 'h': sl_jinja_text_append(out, months[t->tm_mon], 3); return true;
+    case 'B': sl_jinja_text_puts(out, months[t->tm_mon]); return true;
     case 'p': sl_jinja_text_puts(out, t->tm_hour < 12 ? "AM" : "PM"); return true;
     case 'P': sl_jinja_text_puts(out, t->tm_hour < 12 ? "am" : "pm"); return true;
     case 'n': sl_jinja_text_putc(out, '\n'); return true;
@@ -137,14 +144,43 @@ static bool write_directive(jinja_text *out, const struct tm *t, char directive,
     case '%': sl_jinja_text_putc(out, '%'); return true;
     case 'z':
     case 'Z': return true; /* a naive time has no zone */
-    case 's': {
-        struct tm copy = *t;
-        copy.tm_isdst = -1;
-        sl_jinja_text_printf(out, "%lld", (long long)mktime(&copy));
-        return true;
+    case 's': write_seconds(out, t); return true;
+    default: return write_compound(out, t, directive);
     }
-    default: return write_compound(out, t, directive) || write_numeric(out, t, directive, flag);
+}
+
+static bool write_directive(jinja_text *out, const struct tm *t, char directive, style s) {
+    jinja_text words = {.j = out->j};
+    bool plain = !s.pad && !s.upper && !s.swap && !s.width && !s.modifier;
+    if (s.modifier && strchr(s.modifier == 'E' ? "aAbBdDeFgGhHIjklmMSUVwW" : "aAcDFxXY", directive)) return false;
+    if (directive == 'f' && !plain) return false; /* Python's own, and bare */
+    if (directive == 'z' || directive == 'Z') s.width = 0;
+    if (!write_words(&words, t, directive)) return write_numeric(out, t, directive, s);
+    for (size_t i = 0; i < words.length; i++) {
+        char *c = &words.data[i];
+        if (s.swap && directive == 'p') *c |= 0x20;
+        else if (((s.upper && directive != 'P') || (s.swap && strchr("aAbBh", directive))) && *c >= 'a' && *c <= 'z')
+            *c &= ~0x20;
     }
+    char pad = s.pad == '0' ? '0' : ' ';
+    for (size_t n = words.length; n < (size_t)s.width; n++) sl_jinja_text_putc(out, pad);
+    sl_jinja_text_append(out, words.data, words.length);
+    return true;
+}
+
+static size_t read_style(jinja_text *out, const char *p, size_t length, style *s) {
+    size_t at = 0;
+    for (; at < length && p[at] && strchr("-_0^#", p[at]); at++) {
+        if (p[at] == '^') s->upper = true;
+        else if (p[at] == '#') s->swap = true;
+        else s->pad = p[at];
+    }
+    for (; at < length && p[at] >= '0' && p[at] <= '9'; at++) {
+        s->width = s->width * 10 + (p[at] - '0');
+        if (s->width > 1000) sl_jinja_fail(out->j, "ValueError", "a field of the time is wider than 1000 characters");
+    }
+    if (at < length && (p[at] == 'E' || p[at] == 'O')) s->modifier = p[at++];
+    return at;
 }
 
 static void expand(jinja_text *out, const struct tm *t, const char *format, size_t length) {
@@ -153,16 +189,12 @@ static void expand(jinja_text *out, const struct tm *t, const char *format, size
             sl_jinja_text_putc(out, format[i]);
             continue;
         }
-        size_t at = i + 1;
-        char flag = 0;
-        if (at + 1 < length && strchr("-_0^#", format[at])) flag = format[at++];
-        if (at + 1 < length && (format[at] == 'E' || format[at] == 'O')) at++;
-        if (write_directive(out, t, format[at], flag)) {
-            i = at;
-        } else { /* unknown ones stay as they are */
+        style s = {0};
+        size_t at = i + 1 + read_style(out, format + i + 1, length - i - 1, &s);
+        if (at == length) at--;
+        if (!write_directive(out, t, format[at], s)) /* unknown ones stay as they are */
             sl_jinja_text_append(out, format + i, at - i + 1);
-            i = at;
-        }
+        i = at;
     }
 }
 

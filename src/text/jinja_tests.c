@@ -69,14 +69,12 @@ static bool test_divisibleby(jinja *j, jinja_value v, const jinja_args *args) {
 
 static bool test_filter(jinja *j, jinja_value v, const jinja_args *args) {
     no_arguments(j, "filter", args);
-    if (v.type == JINJA_LIST || v.type == JINJA_DICT)
-        sl_jinja_fail(j, "TypeError", "unhashable type: '%s'", sl_jinja_type_name(v));
+    sl_jinja_hash(j, v); /* Python looks the value up in a dict: it must be hashable */
     return jinja_is_str(v) && sl_jinja_find_filter(v.as.string->data, v.as.string->length);
 }
 static bool test_test(jinja *j, jinja_value v, const jinja_args *args) {
     no_arguments(j, "test", args);
-    if (v.type == JINJA_LIST || v.type == JINJA_DICT)
-        sl_jinja_fail(j, "TypeError", "unhashable type: '%s'", sl_jinja_type_name(v));
+    sl_jinja_hash(j, v); /* Python looks the value up in a dict: it must be hashable */
     return jinja_is_str(v) && sl_jinja_find_test(v.as.string->data, v.as.string->length);
 }
 

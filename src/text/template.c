@@ -87,6 +87,7 @@ void sl_jinja_render(jinja *j, jinja_value variables) {
     for (size_t i = 0; i < program->n_names; i++) {
         const jinja_value *given = sl_jinja_dict_get(j, variables.as.dict, program->names[i]);
         scope->values[i] = given ? *given : sl_jinja_global(j, program->names[i]);
+        if (sl_jinja_string_is(program->names[i], "self")) scope->values[i].type = JINJA_TEMPLATE;
     }
     j->globals = scope;
     sl_jinja_run(j, program);

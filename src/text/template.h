@@ -22,8 +22,8 @@ void sl_template_free(sl_template *tmpl);
 
 /* Messages of failures begin with the kind of the error as the reference names it, then the line: "UndefinedError: line
  * 3: 'x' is undefined" (TypeError, ValueError, ZeroDivisionError, SecurityError, TemplateSyntaxError,
- * TemplateAssertionError, ...; LimitError when a limit was passed). Only a text raised by the template itself stands alone:
- * error->raised is then true. */
+ * TemplateAssertionError, ...; LimitError when a limit was passed). Only a text raised by the template itself stands
+ * alone: error->raised is then true. */
 
 /* Renders with the members of object `vars` as variables. now: "YYYY-MM-DDTHH:MM:SS" or NULL for the local clock.
  * Failures: SLLM_ERROR_TEMPLATE with error->line; error->raised when the template called raise_exception, whose text

@@ -67,6 +67,14 @@ def golden(*parts):
     return path
 
 
+def shared_golden(*parts):
+    """Data of others, which are never in the repository: the folder in the repository may hold files of the same names."""
+    path = os.path.join(GOLDEN, *parts)
+    if not os.path.exists(path):
+        raise unittest.SkipTest(f"no shared golden {'/'.join(parts)}")
+    return path
+
+
 def real_model():
     """The default model, when the user's own cache holds it."""
     found = sllm("show", "smollm2:135m", "--json", env=dict(os.environ))

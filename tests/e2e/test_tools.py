@@ -4,7 +4,7 @@ import gzip
 import json
 import os
 
-from common import Case, golden, main, read_safetensors, sllm, tiny_model, write_safetensors
+from common import Case, golden, main, read_safetensors, shared_golden, sllm, tiny_model, write_safetensors
 
 
 def floats(tensor):
@@ -79,13 +79,13 @@ class Tokens(Case):
         self.fails(1, "detokenize", tiny_model(), "--", "-1", says="'-1'")
 
     def test_vocabularies_of_the_golden_data(self):
-        with open(golden("tokenizers", "corpus.jsonl"), encoding="utf-8") as file:
+        with open(shared_golden("tokenizers", "corpus.jsonl"), encoding="utf-8") as file:
             corpus = [json.loads(line) for line in file][:200]
         lines = "".join(json.dumps(case["text"]) + "\n" for case in corpus)
-        for model in (golden("tokenizers", "vocab", "ggml-vocab-llama-bpe.gguf"),
-                      golden("tokenizers", "tokenizer_json", "gpt-2.json")):
+        for model in (shared_golden("tokenizers", "vocab", "ggml-vocab-llama-bpe.gguf"),
+                      shared_golden("tokenizers", "tokenizer_json", "gpt-2.json")):
             name = os.path.basename(model).replace("ggml-vocab-", "").rsplit(".", 1)[0]
-            with open(golden("tokenizers", "ids", name + ".jsonl"), encoding="utf-8") as file:
+            with open(shared_golden("tokenizers", "ids", name + ".jsonl"), encoding="utf-8") as file:
                 truth = [json.loads(line) for line in file][:200]
             got = self.works("tokenize", model, "--jsonl", stdin=lines).out.splitlines()
             self.assertEqual([json.loads(line) for line in got], [case["ids"] for case in truth], model)

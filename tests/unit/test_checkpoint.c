@@ -331,7 +331,7 @@ static void expect_same(const sllm_tensor_file *gguf, const char *a, const sllm_
 
 static void formats_agree(void **state) {
     (void)state;
-    sllm_tensor_file *gguf, *safetensors;
+    sllm_tensor_file *gguf = NULL, *safetensors = NULL;
     sllm_error error = {0};
     if (sllm_tensor_file_open(SLLM_SOURCE_DIR "/tests/golden/data/quant/gguf/gpt2/gpt2-f16.gguf", &gguf, &error) ||
         sllm_tensor_file_open(SLLM_SOURCE_DIR "/tests/golden/data/models/gpt2", &safetensors, &error))

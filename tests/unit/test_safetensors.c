@@ -214,6 +214,7 @@ static sllm_status open_copy(const unsigned char *data, size_t size) {
             for (uint64_t j = 0; j < tensor->bytes; j++) sum += ((const unsigned char *)tensor->data)[j];
         }
     }
+    (void)sum;
     sl_safetensors_close(file);
     free(copy);
     return status;

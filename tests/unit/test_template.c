@@ -7,8 +7,8 @@
 #include "unit/fail_alloc.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,6 +160,32 @@ static void test_python_shows_through(void **state) {
 
 /* ---------------------------------------------------------------- chats */
 
+/* As Jinja 3.1.6 writes them. */
+static void test_rarer_features(void **state) {
+    (void)state;
+    expect_text("{% block a %}[{{ 1 }}]{% endblock %}{{ self.a() }}{{ self.b is defined }}", NULL, "[1][1]False");
+    expect_text(
+        "{% for x in [1, 2] %}{% block a scoped %}{{ x }}{% endblock %}{% block b %}{{ x }}{% endblock %}{% endfor %}",
+        NULL, "12");
+    expect_text("{% macro m() %}{% generation %}{{ kwargs }}{{ varargs }}{% endgeneration %}{{ kwargs }}{% endmacro "
+                "%}{{ m(1, z=2) }}",
+                NULL, "{}(){'z': 2}");
+    expect_text("{% for x in [1] %}{% continue %}{% else %}none{% endfor %}", NULL, "none");
+    expect_text("{{ {'a': 1, 'b': 2}.keys() - ['a'] }}{{ (3)[1:] }}", NULL, "{'b'}");
+    expect_text("{{ 'see (www.example.com/a_(b)), me@ex.org.'|urlize(12, true) }}", NULL,
+                "see (<a href=\"https://www.example.com/a_(b)\" rel=\"nofollow noopener\">www.example....</a>), <a "
+                "href=\"mailto:me@ex.org\">me@ex.org</a>.");
+    expect_text("{{ ('word ' * 20)|pprint }}", NULL,
+                "('word word word word word word word word word word word word word word word '\n 'word word word word "
+                "word ')");
+    expect_text("{{ {'b': 'word ' * 18, none: 1, 2: [1]}|pprint }}", NULL,
+                "{None: 1,\n 2: [1],\n 'b': 'word word word word word word word word word word word word word word '\n "
+                "     'word word word word '}");
+    expect_text("{{ '<!-- a > b --><b>x</b> &eacute;&notx; &#x80;&#0;&alpha;'|striptags }}", NULL, "x é¬x; €�α");
+    expect_text("{{ strftime_now('%-d|%5d|%^a|%_H|%Od|%Ed') }}", NULL, "15|00015|THU| 9|15|%Ed");
+    expect_text("{{ '{:z.1f}'.format(-0.01) }}", NULL, "0.0");
+}
+
 static void test_chat(void **state) {
     (void)state;
     static const char source[] =
@@ -246,14 +272,11 @@ static void test_allocation_failures(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference_cases),
-                                       cmocka_unit_test(test_error_lines),
-                                       cmocka_unit_test(test_raise_exception),
-                                       cmocka_unit_test(test_limits),
-                                       cmocka_unit_test(test_deep_syntax),
-                                       cmocka_unit_test(test_python_shows_through),
-                                       cmocka_unit_test(test_chat),
-                                       cmocka_unit_test(test_threads),
-                                       cmocka_unit_test(test_allocation_failures)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reference_cases), cmocka_unit_test(test_error_lines),
+        cmocka_unit_test(test_raise_exception), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_deep_syntax),     cmocka_unit_test(test_python_shows_through),
+        cmocka_unit_test(test_rarer_features),  cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_threads),         cmocka_unit_test(test_allocation_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
