@@ -62,9 +62,9 @@ static int32_t special_named(const sl_tokenizer *tokenizer, const char *const *n
  * chat markers (Qwen), nothing begins a text. */
 static void well_known(sl_tokenizer *tokenizer) {
     static const char *const begin[] = {"<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<BOS_TOKEN>",
-                                        "<\xEF\xBD\x9C" "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", NULL};
+                                        ("<\xEF\xBD\x9C" "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"), NULL};
     static const char *const end[] = {"<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>", "<EOS_TOKEN>",
-                                      "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", NULL};
+                                      ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"), NULL};
     static const char *const both[] = {"<|endoftext|>", NULL}, *const turn[] = {"<|im_start|>", NULL};
     int32_t *special = tokenizer->special;
     if (special[SL_SPECIAL_BOS] < 0) special[SL_SPECIAL_BOS] = special_named(tokenizer, begin);
