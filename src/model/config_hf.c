@@ -272,7 +272,8 @@ static void read_scaling(reader *r, const sl_json *rope) {
     sl_config *c = r->config;
     const sl_json *o = r->object;
     const char *original = "original_max_position_embeddings";
-    c->rope_original_ctx = get_int(r, o, KEYS(original), get_int(r, rope, KEYS(original), c->n_ctx_train));
+    int within = get_int(r, rope, KEYS(original), c->n_ctx_train), by_class = r->family->defaults.rope_original_ctx;
+    c->rope_original_ctx = get_int(r, o, KEYS(original), by_class ? by_class : within);
     double by_length = c->rope_original_ctx > 0 ? (double)c->n_ctx_train / c->rope_original_ctx : 0;
     bool needs_factor = c->rope_scaling != SL_ROPE_YARN && c->rope_scaling != SL_ROPE_LONGROPE;
     double factor = get_double(r, rope, KEYS("factor"), needs_factor ? 0 : by_length);

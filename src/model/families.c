@@ -120,7 +120,7 @@ static const sl_family families[] = {
      .hf_class = {"Phi3ForCausalLM"}, .gguf = {"phi3"}, .gated = true, .qkv = SL_FUSED, .gate_up = SL_FUSED,
      .rope = true, .partial_rope = true, .window = SL_WINDOW_ALL, .gguf_window = SL_WINDOW_ALL, .names = phi3_names,
      .defaults = {.n_vocab = 32064, .n_embd = 3072, .n_ff = 8192, .n_layers = 32, .n_heads = 32,
-                  .n_ctx_train = 4096, .norm_eps = 1e-5, .rope_base = 10000}},
+                  .n_ctx_train = 4096, .rope_original_ctx = 4096, .norm_eps = 1e-5, .rope_base = 10000}},
     {.name = "phi3small", .title = "Phi-3 small", .hf = {"phi3small"}, .hf_class = {"Phi3SmallForCausalLM"},
      .norm = SL_NORM_LAYER, .activation = SL_ACT_GEGELU, .gated = true, .qkv = SL_FUSED_GROUPED,
      .gate_up = SL_FUSED_GROUPED, .bias_qkv = SL_BIAS_ALWAYS, .bias_out = SL_BIAS_ALWAYS, .bias_mlp = SL_BIAS_ALWAYS,

@@ -111,6 +111,7 @@ struct sl_family {
         int n_kv_heads;    /* 0: n_heads */
         int head_dim;      /* 0: n_embd / n_heads */
         int n_ctx_train, window;
+        int rope_original_ctx; /* counts before the one among the rotary parameters (phi3); 0: none */
         double norm_eps, rope_base, attention_softcap, final_softcap;
         bool tied;
         int n_experts, n_experts_used, n_ff_expert, n_ff_shared;
