@@ -196,7 +196,8 @@ typedef struct pair {
     double number;
 } pair;
 
-/* A file without tensors from pairs; integers are written as u32 and others as f32. A later equal key replaces. */
+/* A file without tensors from pairs; integers are written as u32, or i32 when negative, and others as
+ * f32. A later equal key replaces. */
 static sllm_status read_gguf(const pair *pairs, size_t n, sl_config *config, sl_arena *arena, sllm_error *error) {
     sl_buffer b = {0};
     sl_gguf *gguf = NULL;
@@ -210,7 +211,7 @@ static sllm_status read_gguf(const pair *pairs, size_t n, sl_config *config, sl_
         uint32_t bits;
         memcpy(&bits, &f, 4);
         bool whole = pairs[i].number == floor(pairs[i].number);
-        put_bytes(&b, pairs[i].text ? 8 : whole ? 4 : 6, 4);
+        put_bytes(&b, pairs[i].text ? 8 : !whole ? 6 : pairs[i].number < 0 ? 5 : 4, 4);
         if (pairs[i].text) put_text(&b, pairs[i].text);
         else put_bytes(&b, whole ? (uint32_t)(int64_t)pairs[i].number : bits, 4);
     }
