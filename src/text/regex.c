@@ -58,8 +58,9 @@ sllm_status sl_regex_compile(const char *pattern, size_t length, const char *wha
         status = sl_fail_memory(error, what, length);
         goto done;
     }
+    /* \C would match a byte, and cut characters. */
     made->code = pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.length,
-                               PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &code, &at, NULL);
+                               PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
     if (!made->code && code == PCRE2_ERROR_NOMEMORY) {
         status = sl_fail_memory(error, what, length);
     } else if (!made->code) {
@@ -124,6 +125,7 @@ int sl_regex_find(const sl_regex *regex, void *memory, const char *text, size_t 
     PCRE2_SIZE *ends = pcre2_get_ovector_pointer(scratch->data);
     *start = ends[0];
     *end = ends[1];
+    if (*start < from) *start = from; /* \K in a lookbehind can move it back */
     if (*end < *start) *end = *start; /* \K in a lookahead can turn them round */
     return 1;
 }

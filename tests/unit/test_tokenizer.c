@@ -270,6 +270,10 @@ static void bad_files_are_named(void **state) {
         "\"model\":{\"type\":\"BPE\","
         "\"vocab\":{\"a\":0},\"merges\":[]}}",
         SLLM_ERROR_FORMAT, "pattern");
+    refuse(
+        "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\\\\C\"},\"behavior\":\"Isolated\"},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+        SLLM_ERROR_FORMAT, "\\C");
     sl_tokenizer *tokenizer;
     sllm_error error = {0};
     assert_int_equal(sl_tokenizer_from_path(SLLM_SOURCE_DIR "/src", &tokenizer, &error), SLLM_ERROR_NOT_FOUND);

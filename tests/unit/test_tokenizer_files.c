@@ -318,6 +318,25 @@ static void charsmaps_do_not_cut_characters(void **state) {
     sl_tokenizer_free(tokenizer);
 }
 
+/* Nor must a token that is part of a character: it is found in no text. */
+static void half_characters_are_not_found(void **state) {
+    (void)state;
+    static const char text[] = "ab\xF0\x9F\x98\x80\xE4\xB8\xAD \xF0\x9F\x98\x80";
+    static const char *const names[] = {"llama_half_characters", "llama_half_characters_no_prefix"};
+    sllm_error error = {0};
+    for (size_t i = 0; i < 2; i++) {
+        sl_tokenizer *tokenizer = load_vocabulary(names[i], SLLM_OK, &error);
+        /* "ab" with the blank before it or without, then each byte by itself */
+        assert_int_equal(check_round_trip(tokenizer, text, text), 1 + 4 + 3 + 1 + 4);
+        int32_t half = sl_tokenizer_find(tokenizer, "\x9F\x98\x80", 3);
+        sl_buffer out = {0};
+        assert_int_equal(sl_tokenizer_decode(tokenizer, &half, 1, false, &out, &error), SLLM_OK);
+        assert_string_equal(out.data, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
+        sl_buffer_free(&out);
+        sl_tokenizer_free(tokenizer);
+    }
+}
+
 /* ---------------------------------------------------------------- memory */
 
 /* Every allocation of a loader fails once: SLLM_ERROR_MEMORY each time, and nothing leaks (the sanitizers see to that).
@@ -372,7 +391,7 @@ int main(void) {
         cmocka_unit_test(roberta_wraps_its_texts),
         cmocka_unit_test(bad_folders_are_named),
         cmocka_unit_test(bad_merges_of_gguf_are_named),
-        cmocka_unit_test(charsmaps_do_not_cut_characters),
+        cmocka_unit_test(charsmaps_do_not_cut_characters), cmocka_unit_test(half_characters_are_not_found),
         cmocka_unit_test(failed_allocations_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
