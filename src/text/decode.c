@@ -202,7 +202,7 @@ static bool push_token(sl_decoder *decoder, int32_t id, sl_buffer *out) {
     sl_buffer *piece = &decoder->piece, whole = {0};
     bool fallback = decoder->fallback < tokenizer->n_decode;
     piece->length = 0;
-    if (!sl_buffer_append(piece, text, span.length) ||
+    if (!sl_utf8_append_lossy(piece, text, span.length) || !sl_buffer_reserve(piece, 0) || /* data is there if empty */
         !run_steps(decoder, 0, decoder->fallback, decoder->n_tokens == 0))
         return false;
     decoder->n_tokens++;

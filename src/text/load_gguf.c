@@ -1,6 +1,7 @@
 /* A tokenizer from the tokenizer.ggml.* metadata of a GGUF file. The file says less than the tokenizer.json it was made
  * from (no normaliser, no flags of added tokens); what is missing follows from the model and pre-tokeniser names. */
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/parts.h"
 
 #include <stdio.h>
@@ -207,7 +208,8 @@ static sllm_status load_added(sl_tokenizer *tokenizer, const metadata *m, bool d
         const char *text = vocab->pool.data + span.offset;
         if (!span.length || is_filler(text, span.length, id)) continue;
         sl_added item = {.id = id, .special = type != SL_TOKEN_USER};
-        if (spm && type == SL_TOKEN_USER && (!dummy_prefix || memmem(text, span.length, "\xE2\x96\x81", 3))) {
+        if (spm && type == SL_TOKEN_USER && sl_utf8_is_valid(text, span.length) &&
+            (!dummy_prefix || memmem(text, span.length, "\xE2\x96\x81", 3))) {
             if (!sl_trie_add(&tokenizer->bpe.user, text, span.length, id))
                 return sl_fail_memory(m->error, "user-defined tokens", 0);
             tokenizer->bpe.has_user = true;

@@ -1,5 +1,6 @@
 /* SentencePiece's tokenizer.model: a protocol buffer whose fields are those of sentencepiece_model.proto. */
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/load_files.h"
 
 #include <stdlib.h>
@@ -151,7 +152,7 @@ static sllm_status load_pieces(sl_tokenizer *tokenizer, reader all, sllm_error *
         size_t length = (size_t)(text.end - text.at);
         if (!sl_vocab_set(&tokenizer->vocab, id, (const char *)text.at, length, type, score))
             return sl_fail_memory(error, "the vocabulary", length);
-        if (type == SL_TOKEN_USER && length) {
+        if (type == SL_TOKEN_USER && length && sl_utf8_is_valid((const char *)text.at, length)) {
             if (!sl_trie_add(&tokenizer->bpe.user, (const char *)text.at, length, id))
                 return sl_fail_memory(error, "the vocabulary", length);
             tokenizer->bpe.has_user = true;

@@ -20,11 +20,19 @@ sllm_status sl_charsmap_open(const unsigned char *blob, size_t size, sl_charsmap
     map->n_texts = size - 4 - trie_bytes;
     if (map->n_texts && map->texts[map->n_texts - 1] != 0)
         return sl_fail(error, SLLM_ERROR_FORMAT, "precompiled_charsmap: the last text does not end");
+    if (!sl_utf8_is_valid(map->texts, map->n_texts))
+        return sl_fail(error, SLLM_ERROR_FORMAT, "precompiled_charsmap: the replacements are not UTF-8");
     return SLLM_OK;
 }
 
+/* A character begins at text[at], or the text ends there. */
+static bool is_boundary(const char *text, size_t length, size_t at) {
+    return at >= length || ((unsigned char)text[at] & 0xC0) != 0x80;
+}
+
 /* Longest key that begins text, and its replacement; 0: none. The units are those of the Darts-clone double array:
- * bit 31 of a child marks a leaf's value, bits 10.. the offset (bit 9: shifted by 8), bits 0-7 and 31 the label. */
+ * bit 31 of a child marks a leaf's value, bits 10.. the offset (bit 9: shifted by 8), bits 0-7 and 31 the label.
+ * A key or a replacement that would cut a character in two is passed over: every later step counts on UTF-8. */
 static size_t charsmap_longest(const sl_charsmap *map, const char *text, size_t length, const char **replacement) {
     size_t best = 0, node = 0;
     if (!map->n_units) return 0;
@@ -41,6 +49,7 @@ static size_t charsmap_longest(const sl_charsmap *map, const char *text, size_t 
             if (node >= map->n_units) break;
             uint32_t value = map->units[node] & 0x7FFFFFFFu;
             if (value >= map->n_texts) break;
+            if (!is_boundary(text, length, i + 1) || !is_boundary(map->texts, map->n_texts, value)) continue;
             best = i + 1;
             *replacement = map->texts + value;
         }

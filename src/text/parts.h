@@ -147,7 +147,7 @@ typedef struct sl_added {
 typedef struct sl_added_tokens {
     sl_added *items;
     size_t n, capacity;
-    sl_trie raw, normal;    /* value: index in items; matched before and after normalising */
+    sl_trie raw, normal;    /* value: index in items; matched before and after normalising; UTF-8 */
     bool raw_plain, normal_plain; /* the trie holds a token that is not special: it matters in text mode too */
     uint8_t *special;       /* [vocabulary size] 1: a special token */
 } sl_added_tokens;
@@ -305,7 +305,7 @@ typedef struct sl_bpe {
     size_t neighbour_mask;
     const char *prefix, *suffix; /* continuing_subword_prefix, end_of_word_suffix; NULL: none */
     size_t prefix_length, suffix_length;
-    sl_trie user;         /* SPM: pieces that are cut out first and never merged */
+    sl_trie user;         /* SPM: pieces that are cut out first and never merged; UTF-8 */
     bool has_user, has_unused;
 } sl_bpe;
 

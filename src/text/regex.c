@@ -17,49 +17,66 @@ struct sl_regex {
 #define SPACE_SET                                                                                                      \
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-/* \s and \S to White_Space; \h (a hexadecimal digit in Oniguruma); "&&" in classes is refused by the caller. */
-static bool translate(const char *pattern, size_t length, sl_buffer *out) {
-    int depth = 0; /* of character classes */
+/* Bytes of the POSIX class ("[:alpha:]") that begins at pattern[at] inside a character class; 0: there is none. */
+static size_t posix_class(const char *pattern, size_t length, size_t at) {
+    size_t end = at + 2;
+    if (at + 1 >= length || pattern[at + 1] != ':') return 0;
+    while (end < length && (pattern[end] == '^' || (pattern[end] >= 'a' && pattern[end] <= 'z'))) end++;
+    return end + 1 < length && pattern[end] == ':' && pattern[end + 1] == ']' ? end + 2 - at : 0;
+}
+
+/* \s and \S to White_Space; \h (a hexadecimal digit in Oniguruma). Sets within a class ("[a[b]]", "[a&&b]") are literal
+ * characters to PCRE2, so they are refused. */
+static sllm_status translate(const char *pattern, size_t length, const char *what, sl_buffer *out, sllm_error *error) {
+    bool in_class = false;
     for (size_t i = 0; i < length; i++) {
         char c = pattern[i];
         if (c == '\\' && i + 1 < length) {
             char e = pattern[++i];
-            if (e == 's') sl_buffer_puts(out, depth ? SPACE_SET : "[" SPACE_SET "]");
-            else if (e == 'S' && !depth) sl_buffer_puts(out, "[^" SPACE_SET "]");
-            else if (e == 'h') sl_buffer_puts(out, depth ? "0-9a-fA-F" : "[0-9a-fA-F]");
+            if (e == 's') sl_buffer_puts(out, in_class ? SPACE_SET : "[" SPACE_SET "]");
+            else if (e == 'S' && !in_class) sl_buffer_puts(out, "[^" SPACE_SET "]");
+            else if (e == 'h') sl_buffer_puts(out, in_class ? "0-9a-fA-F" : "[0-9a-fA-F]");
             else sl_buffer_append(out, pattern + i - 1, 2);
             continue;
         }
-        if (c == '[' && !depth) {
-            depth = 1;
+        size_t posix = c == '[' && in_class ? posix_class(pattern, length, i) : 0;
+        if (posix) {
+            sl_buffer_append(out, pattern + i, posix);
+            i += posix - 1;
+            continue;
+        }
+        if (c == '[' && in_class)
+            return sl_fail(error, SLLM_ERROR_UNSUPPORTED,
+                           "%s: a class within a class ([a[b]]) in a pattern is not supported; write a bracket as \\[",
+                           what);
+        if (c == '&' && in_class && i + 1 < length && pattern[i + 1] == '&')
+            return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: intersection (&&) in a pattern is not supported", what);
+        if (c == '[') {
+            in_class = true;
             sl_buffer_putc(out, c);
             if (i + 1 < length && pattern[i + 1] == '^') sl_buffer_putc(out, pattern[++i]);
             if (i + 1 < length && pattern[i + 1] == ']') { sl_buffer_puts(out, "\\]"); i++; }
             continue;
         }
-        if (c == ']' && depth) depth = 0;
+        if (c == ']') in_class = false;
         sl_buffer_putc(out, c);
     }
-    return !out->failed;
+    return out->failed ? sl_fail_memory(error, what, length) : SLLM_OK;
 }
 
 sllm_status sl_regex_compile(const char *pattern, size_t length, const char *what, sl_regex **regex,
                              sllm_error *error) {
     *regex = NULL;
-    for (size_t i = 0; i + 1 < length; i++)
-        if (pattern[i] == '&' && pattern[i + 1] == '&')
-            return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: intersection (&&) in a pattern is not supported", what);
     sl_buffer text = {0};
     sl_regex *made = calloc(1, sizeof *made);
-    sllm_status status = SLLM_OK;
+    sllm_status status;
     int code = 0;
     PCRE2_SIZE at = 0;
-    if (!made || !translate(pattern, length, &text)) {
-        status = sl_fail_memory(error, what, length);
-        goto done;
-    }
+    status = made ? translate(pattern, length, what, &text, error) : sl_fail_memory(error, what, length);
+    if (status != SLLM_OK) goto done;
+    /* \C would match a byte, and cut characters. */
     made->code = pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.length,
-                               PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &code, &at, NULL);
+                               PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
     if (!made->code && code == PCRE2_ERROR_NOMEMORY) {
         status = sl_fail_memory(error, what, length);
     } else if (!made->code) {
@@ -124,6 +141,7 @@ int sl_regex_find(const sl_regex *regex, void *memory, const char *text, size_t 
     PCRE2_SIZE *ends = pcre2_get_ovector_pointer(scratch->data);
     *start = ends[0];
     *end = ends[1];
+    if (*start < from) *start = from; /* \K in a lookbehind can move it back */
     if (*end < *start) *end = *start; /* \K in a lookahead can turn them round */
     return 1;
 }

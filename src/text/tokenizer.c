@@ -2,6 +2,7 @@
 #include "text/tokenizer.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/parts.h"
 
 #include <stdlib.h>
@@ -110,8 +111,9 @@ sllm_status sl_added_index(sl_tokenizer *tokenizer, sllm_error *error) {
         const sl_added *item = &added->items[i];
         sl_span span = vocab->texts[item->id];
         if (item->special) added->special[item->id] = 1;
-        if (!span.length) continue;
         const char *text = vocab->pool.data + span.offset;
+        /* A token that is not UTF-8 (a GGUF file may hold one) is in no text; it must not be found inside a character. */
+        if (!span.length || !sl_utf8_is_valid(text, span.length)) continue;
         bool ok;
         if (item->normalized && tokenizer->n_normalize) {
             sl_buffer key = {0};

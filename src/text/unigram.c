@@ -39,12 +39,12 @@ static void reach(sl_node *node, double score, int32_t start, int32_t id) {
     *node = (sl_node){(float)score, start, id};
 }
 
-/* Extends every piece that begins at `start`. */
-static void extend(const sl_tokenizer *tokenizer, sl_node *nodes, const char *text, size_t length, size_t start) {
+/* Extends every piece that begins at `start`, a character of `width` bytes. */
+static void extend(const sl_tokenizer *tokenizer, sl_node *nodes, const char *text, size_t length, size_t start,
+                   size_t width) {
     const sl_unigram *unigram = &tokenizer->unigram;
     const sl_vocab *vocab = &tokenizer->vocab;
     float so_far = nodes[start].score;
-    size_t width = sl_utf8_width((unsigned char)text[start]);
     bool single = false;
     uint32_t node = 0;
     for (size_t at = start; at < length && unigram->trie.n_nodes;) {
@@ -84,8 +84,13 @@ sllm_status sl_unigram_encode(const sl_tokenizer *tokenizer, sl_scratch *work, c
     sl_node *nodes = work->nodes;
     for (size_t i = 0; i <= length; i++) nodes[i] = (sl_node){0, -1, -1};
     nodes[0].start = 0;
-    for (size_t at = 0; at < length; at += sl_utf8_width((unsigned char)text[at]))
-        extend(tokenizer, nodes, text, length, at);
+    /* The text is UTF-8, so the last character ends where the text does. Were it not, the path must still end there:
+     * no node lies behind it, and the way back starts from it. */
+    for (size_t at = 0, width; at < length; at += width) {
+        width = sl_utf8_width((unsigned char)text[at]);
+        if (width > length - at) width = length - at;
+        extend(tokenizer, nodes, text, length, at, width);
+    }
     size_t n = 0;
     for (size_t at = length; at > 0; at = (size_t)nodes[at].start) {
         if (n == work->path_capacity && !sl_grow(&work->path, &work->path_capacity, n + 1, sizeof *work->path))

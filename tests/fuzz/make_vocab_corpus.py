@@ -21,8 +21,12 @@ def letters():
     return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(others)}}
 
 
+def raw(token):
+    return token if isinstance(token, bytes) else token.encode()
+
+
 def strings(key, items):
-    return entry(b"tokenizer.ggml." + key, ARRAY, array(STRING, len(items), b"".join(text(s.encode()) for s in items)))
+    return entry(b"tokenizer.ggml." + key, ARRAY, array(STRING, len(items), b"".join(text(raw(s)) for s in items)))
 
 
 def string(key, value):
@@ -55,6 +59,7 @@ MERGES = ["h e", "l l", "he ll", "hell o", "\u0120 hello"]
 SENTENCE = WORDS + [(f"<0x{b:02X}>", BYTE, 0) for b in range(256)] + [
     (BLANK, NORMAL, -9), ("a", NORMAL, -8), ("b", NORMAL, -7), ("ab", NORMAL, -1), (BLANK + "ab", NORMAL, -2),
     (BLANK + BLANK, USER, 0), ("<turn>", USER, 0), ("abab", UNUSED, -0.5), ("\u00e9", NORMAL, -6)]
+HALF = SENTENCE + [(b"\x9f\x98\x80", USER, 0), (b"\xf0", USER, 0), (b"\xe4\xb8", CONTROL, 0), (b"\xad\xf0\x9f", NORMAL, -3)]
 UNIGRAM = [("<pad>", CONTROL, 0), ("</s>", CONTROL, 0), ("<unk>", UNKNOWN, 0), (BLANK, NORMAL, -2.0), ("a", NORMAL, -3.0),
            ("b", NORMAL, -3.5), ("ab", NORMAL, -4.0), (BLANK + "a", NORMAL, -2.5)]
 WORDPIECE = [("[PAD]", CONTROL, 0), ("[UNK]", CONTROL, 0), ("[CLS]", CONTROL, 0), ("[SEP]", CONTROL, 0),
@@ -64,6 +69,24 @@ WORDPIECE = [("[PAD]", CONTROL, 0), ("[UNK]", CONTROL, 0), ("[CLS]", CONTROL, 0)
 def charsmap():
     """SentencePiece's compiled map: a double-array trie of one unit, no replacements."""
     return struct.pack("<II", 4, 0)
+
+
+def charsmap_of(key, replacement, value=0):
+    """The same with one key, which becomes replacement[value:]; all of it may be any bytes."""
+    units = [0] * 256 * (len(key) + 2)
+    units[0] = 256 << 10  # the children of the key's first k bytes begin at 256 (k + 1)
+    for k, byte in enumerate(key):
+        node = 256 * (k + 1) + byte
+        units[node] = (node ^ 256 * (k + 2)) << 10 | (k + 1 == len(key)) << 8 | byte
+    units[256 * (len(key) + 1)] = 1 << 31 | value
+    return struct.pack(f"<{len(units) + 1}I", 4 * len(units), *units) + replacement + b"\0"
+
+
+def t5(charsmap_bytes):
+    n = len(charsmap_bytes)
+    return [string(b"model", "t5"), *vocabulary(UNIGRAM, True), number(b"unknown_token_id", 2),
+            number(b"eos_token_id", 1), flag(b"remove_extra_whitespaces", 1),
+            entry(b"tokenizer.ggml.precompiled_charsmap", ARRAY, array(I8, n, charsmap_bytes))]
 
 
 def gguf_vocabularies():
@@ -77,13 +100,19 @@ def gguf_vocabularies():
                                                number(b"unknown_token_id", 2)]
     yield "llama_no_prefix", "ab <turn> ab", [string(b"model", "llama"), *vocabulary(SENTENCE, True),
                                               number(b"bos_token_id", 0), flag(b"add_space_prefix", 0)]
+    yield "llama_half_characters", "ab\U0001f600\u4e2d \U0001f600", [
+        string(b"model", "llama"), *vocabulary(HALF, True), number(b"unknown_token_id", 2)]
+    yield "llama_half_characters_no_prefix", "ab\U0001f600\u4e2d \U0001f600", [
+        string(b"model", "llama"), *vocabulary(HALF, True), number(b"unknown_token_id", 2), flag(b"add_space_prefix", 0)]
     yield "gemma4", "ab  ab", [string(b"model", "gemma4"), *vocabulary(SENTENCE), strings(b"merges", ["a b", BLANK + " ab"]),
                                number(b"unknown_token_id", 2), number(b"bos_token_id", 0)]
     yield "bert", "Un\u00e9able a!", [string(b"model", "bert"), *vocabulary(WORDPIECE), number(b"cls_token_id", 2),
                                       number(b"seperator_token_id", 3), number(b"unknown_token_id", 1)]
-    yield "t5", " ab  a", [string(b"model", "t5"), *vocabulary(UNIGRAM, True), number(b"unknown_token_id", 2),
-                           number(b"eos_token_id", 1), flag(b"remove_extra_whitespaces", 1),
-                           entry(b"tokenizer.ggml.precompiled_charsmap", ARRAY, array(I8, 8, charsmap()))]
+    yield "t5", " ab  a", t5(charsmap())
+    yield "t5_charsmap", "bbA", t5(charsmap_of(b"A", b"a"))
+    yield "t5_charsmap_not_utf8", 14 * "b" + "A", t5(charsmap_of(b"A", b"\xf4"))
+    yield "t5_charsmap_cuts_key", 10 * "b" + "\u00e9", t5(charsmap_of(b"\xc3", b"a"))
+    yield "t5_charsmap_cuts_text", 14 * "b" + "A", t5(charsmap_of(b"A", b"\xf0\x9f\x98\x80", 1))
     yield "bad_merge", "hello", [string(b"model", "gpt2"), string(b"pre", "gpt-2"), strings(b"merges", ["h zz"]),
                                  *vocabulary(BYTE_LEVEL)]
 
@@ -103,7 +132,7 @@ def part(field, data):
 def model(kind, pieces, byte_fallback, prefix=1, collapse=0):
     out = b""
     for piece, typ, score in pieces:
-        out += part(1, part(1, piece.encode()) + b"\x15" + struct.pack("<f", score) + varint(24) + varint(typ))
+        out += part(1, part(1, raw(piece)) + b"\x15" + struct.pack("<f", score) + varint(24) + varint(typ))
     out += part(2, varint(24) + varint(kind) + varint(35 << 3) + varint(byte_fallback) + varint(40 << 3) + varint(2) +
                 varint(41 << 3) + varint(0) + varint(42 << 3) + varint(1))
     return out + part(3, part(2, charsmap()) + bytes([24, prefix, 32, collapse, 40, 1]))
@@ -115,6 +144,7 @@ def older_files():
         str(vocab["<|im_end|>"]): {"content": "<|im_end|>", "special": True}}}
     yield "bpe_model", "tokenizer.model", "ab  abab\u00e9", [model(2, SENTENCE, 1)]
     yield "bpe_model_plain", "tokenizer.model", "ab \u4e2d\u4e2d", [model(2, WORDS + SENTENCE[259:], 0, 1, 1)]
+    yield "bpe_model_half_characters", "tokenizer.model", "ab\U0001f600\u4e2d", [model(2, HALF, 1)]
     yield "unigram_model", "tokenizer.model", " ab  a", [model(1, UNIGRAM, 0, 1, 1)]
     yield "merges", "vocab.json", "hello\u00e9", [json.dumps(vocab), "#version: 0.2\n" + "\n".join(MERGES) + "\n"]
     yield "merges_config", "vocab.json", "hello", [json.dumps(vocab), "\n".join(MERGES), json.dumps(config)]

@@ -112,6 +112,39 @@ static void scanners_equal_their_patterns(void **state) {
         false);
 }
 
+/* ---------------------------------------------------------------- patterns */
+
+/* Compiles pattern; where that works, it matches all of text. */
+static void check_pattern(const char *pattern, sllm_status wanted, const char *text) {
+    sl_regex *regex;
+    sllm_error error = {0};
+    size_t start, end;
+    sllm_status status = sl_regex_compile(pattern, strlen(pattern), "test", &regex, &error);
+    if (status != wanted) fail_msg("%s: status %d (%s)", pattern, status, error.message);
+    if (status != SLLM_OK) return;
+    void *scratch = sl_regex_scratch_new();
+    if (sl_regex_find(regex, scratch, text, strlen(text), 0, &start, &end) != 1 || start || end != strlen(text))
+        fail_msg("%s does not match all of '%s'", pattern, text);
+    sl_regex_scratch_free(scratch);
+    sl_regex_free(regex);
+}
+
+/* What Oniguruma and PCRE2 read differently is rewritten or refused. */
+static void patterns_mean_what_oniguruma_reads(void **state) {
+    (void)state;
+    check_pattern("[a[bc]]+", SLLM_ERROR_UNSUPPORTED, NULL);
+    check_pattern("[^a-z&&[^b]]", SLLM_ERROR_UNSUPPORTED, NULL);
+    check_pattern("[a-z&&b]", SLLM_ERROR_UNSUPPORTED, NULL);
+    check_pattern("[[:alpha:][b]]", SLLM_ERROR_UNSUPPORTED, NULL);
+    check_pattern("[[:", SLLM_ERROR_UNSUPPORTED, NULL);
+    check_pattern("a&&b", SLLM_OK, "a&&b");
+    check_pattern("[&]&", SLLM_OK, "&&");
+    check_pattern("[a\\[b]+", SLLM_OK, "a[b");
+    check_pattern("[[:alpha:]\\s]+", SLLM_OK, "a \xE3\x80\x80" "b");
+    check_pattern("[[:^alpha:]\\h]+", SLLM_OK, "1a");
+    check_pattern("[]a]+[b]", SLLM_OK, "a]b");
+}
+
 /* ---------------------------------------------------------------- unicode */
 
 static void check_form(sl_normal_form form, const char *text, const char *wanted) {
@@ -270,6 +303,10 @@ static void bad_files_are_named(void **state) {
         "\"model\":{\"type\":\"BPE\","
         "\"vocab\":{\"a\":0},\"merges\":[]}}",
         SLLM_ERROR_FORMAT, "pattern");
+    refuse(
+        "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\\\\C\"},\"behavior\":\"Isolated\"},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+        SLLM_ERROR_FORMAT, "\\C");
     sl_tokenizer *tokenizer;
     sllm_error error = {0};
     assert_int_equal(sl_tokenizer_from_path(SLLM_SOURCE_DIR "/src", &tokenizer, &error), SLLM_ERROR_NOT_FOUND);
@@ -323,6 +360,7 @@ static void failed_allocations_are_reported(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scanners_equal_their_patterns), cmocka_unit_test(normal_forms),
+        cmocka_unit_test(patterns_mean_what_oniguruma_reads),
         cmocka_unit_test(specials_and_affixes), cmocka_unit_test(streams_never_hand_out_half_a_character),
         cmocka_unit_test(bad_files_are_named), cmocka_unit_test(long_inputs_take_linear_time),
         cmocka_unit_test(failed_allocations_are_reported),

@@ -260,21 +260,81 @@ static void bad_folders_are_named(void **state) {
     refuse(&f, SLLM_ERROR_NOT_FOUND, "*.tiktoken");
 }
 
+/* ---------------------------------------------------------------- vocabularies of GGUF files */
+
+/* The tokenizer of a GGUF file of fuzz_vocab's corpus, whose first line is a text. */
+static sl_tokenizer *load_vocabulary(const char *name, sllm_status wanted, sllm_error *error) {
+    char path[1024];
+    sl_buffer text = {0};
+    sl_gguf *gguf;
+    sl_tokenizer *tokenizer;
+    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/fuzz_vocab/%s", SLLM_SOURCE_DIR, name);
+    assert_int_equal(sl_file_read(path, 1 << 20, &text, error), SLLM_OK);
+    const char *file = strchr(text.data, '\n') + 1;
+    assert_int_equal(sl_gguf_open_memory(file, text.length - (size_t)(file - text.data), &gguf, error), SLLM_OK);
+    assert_int_equal(sl_tokenizer_from_gguf(gguf, &tokenizer, error), wanted);
+    sl_gguf_close(gguf);
+    sl_buffer_free(&text);
+    return tokenizer;
+}
+
 /* A merge that names no token is refused from a GGUF file as from a tokenizer.json. */
 static void bad_merges_of_gguf_are_named(void **state) {
     (void)state;
-    sl_buffer text = {0};
     sllm_error error = {0};
-    sl_gguf *gguf;
-    sl_tokenizer *tokenizer;
-    assert_int_equal(sl_file_read(SLLM_SOURCE_DIR "/tests/fuzz/corpus/fuzz_vocab/bad_merge", 1 << 20, &text, &error),
-                     SLLM_OK);
-    const char *file = strchr(text.data, '\n') + 1;
-    assert_int_equal(sl_gguf_open_memory(file, text.length - (size_t)(file - text.data), &gguf, &error), SLLM_OK);
-    assert_int_equal(sl_tokenizer_from_gguf(gguf, &tokenizer, &error), SLLM_ERROR_FORMAT);
+    load_vocabulary("bad_merge", SLLM_ERROR_FORMAT, &error);
     assert_non_null(strstr(error.message, "tokenizer.ggml.merges[0]: \"zz\""));
-    sl_gguf_close(gguf);
-    sl_buffer_free(&text);
+}
+
+/* Encodes and decodes text, which must come back as `wanted`; returns the number of ids. */
+static size_t check_round_trip(const sl_tokenizer *tokenizer, const char *text, const char *wanted) {
+    sl_ids ids = {0};
+    sl_buffer out = {0};
+    sllm_error error = {0};
+    assert_int_equal(sl_tokenizer_encode(tokenizer, NULL, text, strlen(text), SLLM_TOKENIZE_SPECIAL, &ids, &error),
+                     SLLM_OK);
+    assert_int_equal(sl_tokenizer_decode(tokenizer, ids.data, ids.length, false, &out, &error), SLLM_OK);
+    assert_string_equal(out.data, wanted);
+    size_t n = ids.length;
+    free(ids.data);
+    sl_buffer_free(&out);
+    return n;
+}
+
+/* A character map from outside must leave the text UTF-8, on which every later step counts. */
+static void charsmaps_do_not_cut_characters(void **state) {
+    (void)state;
+    sllm_error error = {0};
+    sl_tokenizer *tokenizer = load_vocabulary("t5_charsmap", SLLM_OK, &error);
+    assert_int_equal(check_round_trip(tokenizer, "A", "a"), 1); /* the map is read at all */
+    sl_tokenizer_free(tokenizer);
+    load_vocabulary("t5_charsmap_not_utf8", SLLM_ERROR_FORMAT, &error);
+    assert_non_null(strstr(error.message, "precompiled_charsmap"));
+    tokenizer = load_vocabulary("t5_charsmap_cuts_key", SLLM_OK, &error); /* C3 becomes "a", and A9 would be left */
+    assert_int_equal(check_round_trip(tokenizer, "b\xC3\xA9", "b<unk>"), 3);
+    sl_tokenizer_free(tokenizer);
+    tokenizer = load_vocabulary("t5_charsmap_cuts_text", SLLM_OK, &error);
+    assert_int_equal(check_round_trip(tokenizer, "bA", "b<unk>"), 3);
+    sl_tokenizer_free(tokenizer);
+}
+
+/* Nor must a token that is part of a character: it is found in no text. */
+static void half_characters_are_not_found(void **state) {
+    (void)state;
+    static const char text[] = "ab\xF0\x9F\x98\x80\xE4\xB8\xAD \xF0\x9F\x98\x80";
+    static const char *const names[] = {"llama_half_characters", "llama_half_characters_no_prefix"};
+    sllm_error error = {0};
+    for (size_t i = 0; i < 2; i++) {
+        sl_tokenizer *tokenizer = load_vocabulary(names[i], SLLM_OK, &error);
+        /* "ab" with the blank before it or without, then each byte by itself */
+        assert_int_equal(check_round_trip(tokenizer, text, text), 1 + 4 + 3 + 1 + 4);
+        int32_t half = sl_tokenizer_find(tokenizer, "\x9F\x98\x80", 3);
+        sl_buffer out = {0};
+        assert_int_equal(sl_tokenizer_decode(tokenizer, &half, 1, false, &out, &error), SLLM_OK);
+        assert_string_equal(out.data, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
+        sl_buffer_free(&out);
+        sl_tokenizer_free(tokenizer);
+    }
 }
 
 /* ---------------------------------------------------------------- memory */
@@ -331,6 +391,7 @@ int main(void) {
         cmocka_unit_test(roberta_wraps_its_texts),
         cmocka_unit_test(bad_folders_are_named),
         cmocka_unit_test(bad_merges_of_gguf_are_named),
+        cmocka_unit_test(charsmaps_do_not_cut_characters), cmocka_unit_test(half_characters_are_not_found),
         cmocka_unit_test(failed_allocations_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
