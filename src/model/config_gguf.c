@@ -161,6 +161,17 @@ static void read_sizes(reader *r) {
     c->tied = !sl_gguf_tensor(r->gguf, "output.weight");
 }
 
+/* No key tells: block 0 decides for all. */
+static void read_biases(reader *r) {
+    const sl_family *f = r->family;
+    const sl_gguf *g = r->gguf;
+    bool qkv = sl_gguf_tensor(g, "blk.0.attn_q.bias") || sl_gguf_tensor(g, "blk.0.attn_qkv.bias");
+    bool out = sl_gguf_tensor(g, "blk.0.attn_output.bias"), mlp = sl_gguf_tensor(g, "blk.0.ffn_up.bias");
+    r->config->bias_qkv = f->bias_qkv != SL_BIAS_SAID ? f->bias_qkv : qkv ? SL_BIAS_ALWAYS : SL_BIAS_NEVER;
+    r->config->bias_out = f->bias_out != SL_BIAS_SAID ? f->bias_out : out ? SL_BIAS_ALWAYS : SL_BIAS_NEVER;
+    r->config->bias_mlp = f->bias_mlp != SL_BIAS_SAID ? f->bias_mlp : mlp ? SL_BIAS_ALWAYS : SL_BIAS_NEVER;
+}
+
 static void read_scales(reader *r) {
     sl_config *c = r->config;
     const sl_family *f = r->family;
@@ -277,9 +288,7 @@ sllm_status sl_config_from_gguf(const sl_gguf *gguf, sl_arena *arena, sl_config 
     config->family = r.family;
     config->norm = r.family->norm;
     config->activation = r.family->activation;
-    config->bias_qkv = r.family->bias_qkv;
-    config->bias_out = r.family->bias_out;
-    config->bias_mlp = r.family->bias_mlp;
+    read_biases(&r);
     get_string(&r, "general.name", config->name, sizeof config->name);
     get_string(&r, "general.license", config->licence, sizeof config->licence);
     read_sizes(&r);

@@ -144,8 +144,8 @@ static void read_sizes(reader *r) {
     c->head_dim = get_int(r, o, KEYS("head_dim"), f->defaults.head_dim);
     if (!r->status && !c->head_dim) {
         if (c->n_heads < 1 || c->n_embd % c->n_heads)
-            r->status = sl_fail(r->error, SLLM_ERROR_FORMAT, "hidden_size %d does not divide into %d heads", c->n_embd,
-                                c->n_heads);
+            r->status = sl_fail(r->error, SLLM_ERROR_FORMAT, "hidden_size %d does not divide into %d heads "
+                                "(num_attention_heads)", c->n_embd, c->n_heads);
         else
             c->head_dim = c->n_embd / c->n_heads;
     }
@@ -458,10 +458,11 @@ sllm_status sl_config_from_json(const sl_json *root, sl_arena *arena, sl_config 
     find_family(&r);
     if (r.status) return r.status;
     const sl_json *quantised = sl_json_get(root, "quantization_config");
-    if (!is_null(quantised))
-        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "weights quantised by '%.60s' are not supported yet; use the "
-                       "unquantised checkpoint or a GGUF file",
-                       sl_json_string(sl_json_get(quantised, "quant_method")) ? sl_json_string(sl_json_get(quantised, "quant_method")) : "?");
+    if (!is_null(quantised)) {
+        const char *method = sl_json_string(sl_json_get(quantised, "quant_method"));
+        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "quantization_config: weights quantised by '%.60s' are not supported "
+                       "yet; use the unquantised checkpoint or a GGUF file", method ? method : "?");
+    }
     config->family = r.family;
     config->norm = r.family->norm;
     config->norm_plus_one = r.family->norm_plus_one;

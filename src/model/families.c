@@ -124,7 +124,7 @@ static const sl_family families[] = {
     {.name = "phi3small", .title = "Phi-3 small", .hf = {"phi3small"}, .hf_class = {"Phi3SmallForCausalLM"},
      .norm = SL_NORM_LAYER, .activation = SL_ACT_GEGELU, .gated = true, .qkv = SL_FUSED_GROUPED,
      .gate_up = SL_FUSED_GROUPED, .bias_qkv = SL_BIAS_ALWAYS, .bias_out = SL_BIAS_ALWAYS, .bias_mlp = SL_BIAS_ALWAYS,
-     .rope = true, .block_sparse = true, .names = phi3small_names,
+     .rope = true, .block_sparse = true, .masks_unused = true, .names = phi3small_names,
      .defaults = {.n_vocab = 100352, .n_embd = 4096, .n_ff = 14336, .n_layers = 32, .n_heads = 32, .n_kv_heads = 8,
                   .n_ctx_train = 8192, .norm_eps = 1e-5, .rope_base = 1000000, .tied = true}},
     {.name = "gemma2", .title = "Gemma 2", .hf = {"gemma2"}, .hf_class = {"Gemma2ForCausalLM"}, .gguf = {"gemma2"},

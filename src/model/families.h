@@ -104,6 +104,7 @@ struct sl_family {
     bool experts_renormalise; /* the default: chosen probabilities divided by their sum */
     bool attention_scalar; /* config.json's query_pre_attn_scalar replaces head_dim in 1/sqrt(head_dim) */
     bool block_sparse;     /* phi3-small's attention pattern and mup scalings */
+    bool masks_unused;     /* the logits of ids that the tokenizer names as unused are masked (phi3-small) */
 
     /* What transformers assumes where config.json is silent; 0: required, or as the comment says. */
     struct {

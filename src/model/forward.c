@@ -6,6 +6,7 @@
 #include "model/families.h"
 #include "model/rope.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,9 +324,13 @@ static void run_logits(sl_run *run, int from, float *out) {
     sl_act act = sl_run_activations(&rows, shifted.y, rows.n, c->n_embd, (size_t)c->n_embd,
                                     sl_run_rounds(run, &run->weights->output));
     sl_matmul(run->model->pool, run->arithmetic, &run->weights->output, -1, &act, NULL, out, (size_t)c->n_vocab);
-    if (c->logit_scale == 1 && !(c->final_softcap > 0)) return;
-    logit_task task = {c, out, (int64_t)rows.n * c->n_vocab};
-    sl_pool_run(run->model->pool, (task.n + LOGITS_A_TASK - 1) / LOGITS_A_TASK, finish_logits, &task);
+    if (c->logit_scale != 1 || c->final_softcap > 0) {
+        logit_task task = {c, out, (int64_t)rows.n * c->n_vocab};
+        sl_pool_run(run->model->pool, (task.n + LOGITS_A_TASK - 1) / LOGITS_A_TASK, finish_logits, &task);
+    }
+    for (int t = 0; t < rows.n; t++)
+        for (size_t i = 0; i < run->model->n_unused_ids; i++)
+            out[(size_t)t * (size_t)c->n_vocab + (size_t)run->model->unused_ids[i]] = -FLT_MAX;
 }
 
 /* ---------------------------------------------------------------- entry */

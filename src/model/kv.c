@@ -19,8 +19,8 @@ static uint64_t half_bytes(const sl_config *config, int n_ctx, sl_kv_type type) 
 
 uint64_t sl_kv_bytes(const sl_config *config, int n_ctx, sl_kv_type type) {
     uint64_t bytes = half_bytes(config, n_ctx, type);
-    if (!sl_mul_u64(bytes, 2, &bytes) || !sl_add_u64(bytes, (uint64_t)n_ctx * sizeof(int32_t), &bytes)) return UINT64_MAX;
-    return bytes;
+    uint64_t rest = sizeof(sl_kv) + (uint64_t)n_ctx * sizeof(int32_t);
+    return sl_mul_u64(bytes, 2, &bytes) && sl_add_u64(bytes, rest, &bytes) ? bytes : UINT64_MAX;
 }
 
 sllm_status sl_kv_new(const sl_model *model, int n_ctx, sl_kv **kv, sllm_error *error) {

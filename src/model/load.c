@@ -66,6 +66,39 @@ static sllm_status gather_end_ids(sl_model *model, sllm_error *error) {
     return SLLM_OK;
 }
 
+/* Tokens that phi3-small's tokenizer holds but its training never showed: the published model masks their logits. */
+static bool is_unused(const char *text) {
+    static const char *const known[] = {"<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|endofprompt|>"};
+    static const char dummy[] = "<|dummy_id_";
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(text, known[i])) return true;
+    if (strncmp(text, dummy, sizeof dummy - 1)) return false;
+    const char *number = text + sizeof dummy - 1;
+    size_t digits = strspn(number, "0123456789");
+    return digits > 0 && !strcmp(number + digits, "|>");
+}
+
+static sllm_status gather_unused_ids(sl_model *model, sllm_error *error) {
+    const sl_config *c = &model->config;
+    if (!model->tokenizer || !c->family || !c->family->masks_unused) return SLLM_OK;
+    int32_t size = sl_tokenizer_size(model->tokenizer);
+    if (size > c->n_vocab) size = c->n_vocab;
+    for (int pass = 0; pass < 2; pass++) { /* counts, then writes */
+        size_t n = 0;
+        for (int32_t id = 0; id < size; id++) {
+            const char *text = sl_tokenizer_text(model->tokenizer, id);
+            if (!text || !is_unused(text)) continue;
+            if (pass) model->unused_ids[n] = id;
+            n++;
+        }
+        if (!n || pass) break;
+        model->n_unused_ids = n;
+        model->unused_ids = sl_arena_array(&model->arena, n, sizeof *model->unused_ids);
+        if (!model->unused_ids) return sl_fail_memory(error, "the unused tokens", n * sizeof *model->unused_ids);
+    }
+    return SLLM_OK;
+}
+
 /* A vocabulary alone may come from a model whose network is not known here, or from a file that has none. */
 static sllm_status config_or_none(sl_model *model, bool vocab_only, sllm_status status, sllm_error *error) {
     if (!status || !vocab_only || status == SLLM_ERROR_MEMORY) return status;
@@ -146,6 +179,7 @@ sllm_status sl_model_load(const char *path, const sllm_model_params *params, sl_
     else status = load_file(new, params->vocab_only, error);
     if (!status && !params->vocab_only) status = load_weights(new, params, error);
     if (!status) status = gather_end_ids(new, error);
+    if (!status) status = gather_unused_ids(new, error);
     if (status) {
         sl_model_free(new);
         return status;

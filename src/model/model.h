@@ -26,6 +26,8 @@ struct sl_model {
     size_t chat_template_length;
     int32_t *end_ids;          /* config's and generation_config's eos ids, and the tokenizer's */
     size_t n_end_ids;
+    int32_t *unused_ids;       /* ids whose logits are always the lowest finite float; NULL: none */
+    size_t n_unused_ids;
     bool exact;
     sl_pool *pool;
     struct sl_weights *weights; /* bound tensors per block (weights.h); NULL with vocab_only */

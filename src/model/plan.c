@@ -142,6 +142,8 @@ sllm_status sl_plan_weights(const sl_config *c, const char *type, uint64_t *byte
     if (!c->tied) matrix(&t, t.mix->output, c->n_vocab, c->n_embd);
     if (!c->family->rope) vector(&t, (int64_t)c->n_ctx_train * c->n_embd);
     vector(&t, norm);
+    if (c->rope_scaling == SL_ROPE_LLAMA3 || c->rope_freqs) vector(&t, c->rope_dim / 2);
+    if (c->rope_scaling == SL_ROPE_LONGROPE) vector(&t, 2 * (c->rope_dim / 2));
     for (int i = 0; i < c->n_layers; i++) {
         attention(&t, i);
         feed_forward(&t, i);

@@ -203,14 +203,10 @@ static void matrix(binder *b, sl_tensor *w, sl_slot slot, int layer, int64_t row
     if (t) *w = *t;
 }
 
-static bool has_bias(binder *b, sl_slot slot, sl_bias_rule rule) {
-    return rule == SL_BIAS_ALWAYS || (rule == SL_BIAS_SAID && has(b, slot, 0, ".bias"));
-}
-
 static void linear(binder *b, sl_linear *l, sl_slot slot, int layer, int64_t rows, int64_t columns, sl_bias_rule rule) {
     if (b->family->conv1d && b->tensors->safetensors) transposed(b, &l->w, slot, layer, rows, columns);
     else matrix(b, &l->w, slot, layer, rows, columns);
-    if (!b->status && has_bias(b, slot, rule)) l->bias = vector(b, slot, layer, ".bias", rows, 0);
+    if (!b->status && rule == SL_BIAS_ALWAYS) l->bias = vector(b, slot, layer, ".bias", rows, 0);
 }
 
 static void norm(binder *b, const float **weight, const float **bias, sl_slot slot, int layer, int64_t n) {

@@ -125,11 +125,20 @@ static void test_refused(void **state) {
         {"\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [1]}", "factor", SLLM_ERROR_FORMAT},
         {"\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1,1,1,1,1,1,1,1], \"long_factor\": [1,1,1,0,1,1,1,1]}",
          "item 3", SLLM_ERROR_FORMAT},
-        {"\"model_type\": \"phi3\", \"partial_rotary_factor\": 2.0", "rotated", SLLM_ERROR_FORMAT},
+        {"\"model_type\": \"phi3\", \"partial_rotary_factor\": 2.0", "partial_rotary_factor", SLLM_ERROR_FORMAT},
+        {"\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.01", "partial_rotary_factor", SLLM_ERROR_FORMAT},
+        {"\"num_hidden_layers\": 1000000000", "num_hidden_layers", SLLM_ERROR_FORMAT},
+        {"\"num_hidden_layers\": -3", "num_hidden_layers", SLLM_ERROR_FORMAT},
+        {"\"num_hidden_layers\": [3]", "num_hidden_layers", SLLM_ERROR_FORMAT},
+        {"\"num_attention_heads\": 0, \"head_dim\": 16", "num_attention_heads", SLLM_ERROR_FORMAT},
+        {"\"intermediate_size\": -1", "intermediate_size", SLLM_ERROR_FORMAT},
+        {"\"head_dim\": -16", "head_dim", SLLM_ERROR_FORMAT},
+        {"\"rms_norm_eps\": \"NaN\"", "rms_norm_eps", SLLM_ERROR_FORMAT},
         {"\"hidden_act\": \"relu2\"", "relu2", SLLM_ERROR_UNSUPPORTED},
         {"\"hidden_act\": \"gegelu\"", "gegelu", SLLM_ERROR_UNSUPPORTED},
         {"\"attention_bias\": 1", "attention_bias", SLLM_ERROR_FORMAT},
         {"\"quantization_config\": {\"quant_method\": \"bitsandbytes\"}", "bitsandbytes", SLLM_ERROR_UNSUPPORTED},
+        {"\"quantization_config\": {}", "quantization_config", SLLM_ERROR_UNSUPPORTED},
         {"\"model_type\": \"bert\"", "encoder", SLLM_ERROR_UNSUPPORTED},
         {"\"model_type\": \"mamba\"", "known are llama, mistral", SLLM_ERROR_UNSUPPORTED},
         {"\"model_type\": 5", "model_type", SLLM_ERROR_FORMAT},
@@ -137,11 +146,13 @@ static void test_refused(void **state) {
         {"\"model_type\": \"qwen3\", \"layer_types\": [\"full_attention\", \"linear_attention\", \"full_attention\"]",
          "linear_attention", SLLM_ERROR_UNSUPPORTED},
         {"\"model_type\": \"smollm3\", \"no_rope_layers\": [1, 1]", "no_rope_layers", SLLM_ERROR_FORMAT},
-        {"\"model_type\": \"mixtral\", \"num_experts_per_tok\": 9", "experts", SLLM_ERROR_FORMAT},
+        {"\"model_type\": \"mixtral\", \"num_experts_per_tok\": 9", "num_experts_per_tok", SLLM_ERROR_FORMAT},
         {"\"model_type\": \"mixtral\", \"num_local_experts\": 100000", "experts", SLLM_ERROR_FORMAT},
         {"\"model_type\": \"gemma3_text\", \"sliding_window_pattern\": 0", "sliding_window_pattern", SLLM_ERROR_FORMAT},
         {"\"model_type\": \"gemma2\", \"query_pre_attn_scalar\": 0", "attention scale", SLLM_ERROR_FORMAT},
-        {"\"model_type\": \"phi3small\", \"blocksparse_block_size\": 0", "block-sparse", SLLM_ERROR_FORMAT},
+        {"\"model_type\": \"gemma2\", \"query_pre_attn_scalar\": -4", "query_pre_attn_scalar", SLLM_ERROR_FORMAT},
+        {"\"model_type\": \"phi3small\", \"blocksparse_block_size\": 0", "blocksparse_block_size", SLLM_ERROR_FORMAT},
+        {"\"model_type\": \"phi3small\", \"blocksparse_vert_stride\": 2147483647", "vert_stride", SLLM_ERROR_FORMAT},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -185,7 +196,8 @@ typedef struct pair {
     double number;
 } pair;
 
-/* A file without tensors from pairs; integers are written as u32 and others as f32. A later equal key replaces. */
+/* A file without tensors from pairs; integers are written as u32, or i32 when negative, and others as
+ * f32. A later equal key replaces. */
 static sllm_status read_gguf(const pair *pairs, size_t n, sl_config *config, sl_arena *arena, sllm_error *error) {
     sl_buffer b = {0};
     sl_gguf *gguf = NULL;
@@ -199,7 +211,7 @@ static sllm_status read_gguf(const pair *pairs, size_t n, sl_config *config, sl_
         uint32_t bits;
         memcpy(&bits, &f, 4);
         bool whole = pairs[i].number == floor(pairs[i].number);
-        put_bytes(&b, pairs[i].text ? 8 : whole ? 4 : 6, 4);
+        put_bytes(&b, pairs[i].text ? 8 : !whole ? 6 : pairs[i].number < 0 ? 5 : 4, 4);
         if (pairs[i].text) put_text(&b, pairs[i].text);
         else put_bytes(&b, whole ? (uint32_t)(int64_t)pairs[i].number : bits, 4);
     }
@@ -211,14 +223,14 @@ static sllm_status read_gguf(const pair *pairs, size_t n, sl_config *config, sl_
     return status;
 }
 
-enum { N_GOOD = 11 };
+enum { N_GOOD = 12 };
 static const pair good[N_GOOD] = {
     {"general.architecture", "llama", 0},     {"llama.block_count", NULL, 3},
     {"llama.embedding_length", NULL, 64},     {"llama.attention.head_count", NULL, 4},
     {"llama.feed_forward_length", NULL, 160}, {"llama.context_length", NULL, 512},
     {"llama.vocab_size", NULL, 320},          {"llama.attention.head_count_kv", NULL, 2},
     {"llama.attention.layer_norm_rms_epsilon", NULL, 1e-5}, {"llama.rope.freq_base", NULL, 500000.5},
-    {"general.license", "apache-2.0", 0},
+    {"general.license", "apache-2.0", 0},     {"llama.rope.dimension_count", NULL, 16},
 };
 
 static void test_gguf(void **state) {
@@ -245,6 +257,17 @@ static void test_gguf_refused(void **state) {
         {{"llama.context_length", NULL, 4e9}, "llama.context_length", SLLM_ERROR_FORMAT},
         {{"llama.vocab_size", NULL, 0}, "vocabulary", SLLM_ERROR_FORMAT},
         {{"llama.rope.freq_base", NULL, -0.5}, "rotary base", SLLM_ERROR_FORMAT},
+        {{"llama.rope.freq_base", NULL, -7}, "rope.freq_base", SLLM_ERROR_FORMAT},
+        {{"llama.block_count", NULL, 1e9}, "block_count", SLLM_ERROR_FORMAT},
+        {{"llama.block_count", NULL, -1}, "llama.block_count", SLLM_ERROR_FORMAT},
+        {{"llama.attention.head_count", NULL, 0}, "attention.head_count", SLLM_ERROR_FORMAT},
+        {{"llama.attention.head_count_kv", NULL, 0}, "attention.head_count_kv", SLLM_ERROR_FORMAT},
+        {{"llama.feed_forward_length", NULL, 0}, "feed_forward_length", SLLM_ERROR_FORMAT},
+        {{"llama.rope.dimension_count", NULL, 15}, "rope.dimension_count", SLLM_ERROR_FORMAT},
+        {{"llama.rope.dimension_count", NULL, 18}, "rope.dimension_count", SLLM_ERROR_FORMAT},
+        {{"llama.rope.dimension_count", NULL, 0}, "rope.dimension_count", SLLM_ERROR_FORMAT},
+        {{"llama.attention.layer_norm_rms_epsilon", NULL, NAN}, "llama.attention.layer_norm_rms_epsilon", SLLM_ERROR_FORMAT},
+        {{"llama.attention.layer_norm_rms_epsilon", NULL, -0.5}, "layer_norm_epsilon", SLLM_ERROR_FORMAT},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -260,15 +283,23 @@ static void test_gguf_refused(void **state) {
             fail_msg("%s gave %d '%s'", cases[i].change.key, status, error.message);
         sl_arena_free(&arena);
     }
+    /* a mixture of experts: more of them used than there are */
+    pair experts[N_GOOD + 2];
+    memcpy(experts, good, sizeof good);
+    experts[N_GOOD] = (pair){"llama.expert_count", NULL, 4};
+    experts[N_GOOD + 1] = (pair){"llama.expert_used_count", NULL, 5};
+    sl_arena arena = {0};
+    sl_config config;
+    sllm_error error;
+    assert_int_equal(read_gguf(experts, N_GOOD + 2, &config, &arena, &error), SLLM_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "expert_used_count"));
+    sl_arena_free(&arena);
     for (int missing = 0; missing < 7; missing++) { /* the keys that must be there */
         pair pairs[N_GOOD];
-        sl_arena arena = {0};
-        sl_config c;
-        sllm_error error;
         size_t n = 0;
         for (int j = 0; j < N_GOOD; j++)
             if (j != missing) pairs[n++] = good[j];
-        assert_int_equal(read_gguf(pairs, n, &c, &arena, &error), SLLM_ERROR_FORMAT);
+        assert_int_equal(read_gguf(pairs, n, &config, &arena, &error), SLLM_ERROR_FORMAT);
         assert_non_null(strstr(error.message, good[missing].key));
         sl_arena_free(&arena);
     }

@@ -5,6 +5,7 @@
 #include "unit/fail_alloc.h"
 
 #include <dirent.h>
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -318,12 +319,90 @@ static void test_no_allocation(void **state) {
     }
 }
 
+/* What the plan promises is what is allocated, to the byte. */
+static void test_planned_bytes(void **state) {
+    (void)state;
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+        sllm_model_params params = {.exact = models[m].exact};
+        sllm_error error = {0};
+        sllm_plan plan;
+        engine e = {0};
+        assert_int_equal(sllm_model_plan(models[m].path, NULL, N_CTX, 3, models[m].exact, &plan, &error), SLLM_OK);
+        if (sl_model_load(models[m].path, &params, &e.model, &error)) fail_msg("%s", error.message);
+        size_t start = fail_alloc_asked();
+        assert_int_equal(sl_work_new(e.model, N_CTX, &e.work, &error), SLLM_OK);
+        size_t work = fail_alloc_asked() - start;
+        assert_int_equal(sl_kv_new(e.model, N_CTX, &e.kv, &error), SLLM_OK);
+        size_t kv = fail_alloc_asked() - start - work;
+        size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a session keeps those of one position */
+        assert_int_equal(plan.work_bytes, 3 * (work + logits));
+        assert_int_equal(plan.kv_bytes, 3 * kv);
+        close_engine(&e);
+    }
+}
+
+/* ---------------------------------------------------------------- ids that no text may contain */
+
+/* phi3-small's reference model beside a tokenizer that names the ids 300 to 307. */
+static void test_unused_ids(void **state) {
+    static const char source[] = SLLM_SOURCE_DIR "/../shared/golden/models/phi3-small/";
+    static const char *const names[] = {"<|dummy_id_0|>", "<|fim_prefix|>", "<|end|>", "<|dummy_id_86|>",
+                                        "<|dummy_id_|>", "<|endofprompt|>", "<|dummy_id_1x|>", "<|fim_suffix|>"};
+    static const bool masked[] = {true, true, false, true, false, true, false, true};
+    static const char *const files[] = {"config.json", "model.safetensors"};
+    char folder[] = "/tmp/sllm-test-XXXXXX", from[1024], to[128], vocab[128];
+    sllm_error error = {0};
+    sl_buffer json = {0};
+    (void)state;
+    snprintf(from, sizeof from, "%sconfig.json", source);
+    if (access(from, R_OK)) {
+        print_message("no phi3-small reference model: skipped\n");
+        skip();
+    }
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(from, sizeof from, "%s%s", source, files[i]);
+        snprintf(to, sizeof to, "%s/%s", folder, files[i]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    sl_buffer_puts(&json, "{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {");
+    for (int i = 0; i < 300; i++) sl_buffer_printf(&json, "%s\"t%d\": %d", i ? ", " : "", i, i);
+    sl_buffer_puts(&json, "}}, \"added_tokens\": [");
+    for (int i = 0; i < 8; i++)
+        sl_buffer_printf(&json, "%s{\"id\": %d, \"content\": \"%s\", \"special\": true}", i ? ", " : "", 300 + i, names[i]);
+    sl_buffer_puts(&json, "]}");
+    snprintf(vocab, sizeof vocab, "%s/tokenizer.json", folder);
+    float logits[2][320], plain[2][320];
+    const int32_t ids[2] = {3, 4};
+    for (int with = 0; with < 2; with++) {
+        sl_forward_params params = {.logits = with ? logits[0] : plain[0], .all_logits = true};
+        if (with) assert_int_equal(sl_file_write(vocab, json.data, json.length, NULL), SLLM_OK);
+        engine e = open_engine(folder, true, 1);
+        assert_int_equal(e.model->n_unused_ids, with ? 5 : 0);
+        assert_int_equal(sl_forward(e.model, e.work, e.kv, ids, 2, &params, &error), SLLM_OK);
+        close_engine(&e);
+    }
+    for (int t = 0; t < 2; t++)
+        for (int i = 0; i < 320; i++) {
+            bool is_masked = i >= 300 && i < 308 && masked[i - 300];
+            assert_true(logits[t][i] == (is_masked ? -FLT_MAX : plain[t][i]));
+        }
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(to, sizeof to, "%s/%s", folder, files[i]);
+        unlink(to);
+    }
+    unlink(vocab);
+    rmdir(folder);
+    sl_buffer_free(&json);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chunks_and_threads), cmocka_unit_test(test_calls_and_truncation),
         cmocka_unit_test(test_all_logits),         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_weights_must_fit),   cmocka_unit_test(test_paths),
         cmocka_unit_test(test_allocation_failures), cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_planned_bytes),       cmocka_unit_test(test_unused_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
