@@ -28,12 +28,13 @@ bool sl_pairs_init(sl_pairs *pairs, size_t count) {
     pairs->mask = capacity - 1;
     pairs->filter_mask = bits - 1;
     pairs->count = 0;
+    pairs->seed = sl_hash_seed();
     return pairs->slots && pairs->filter;
 }
 
 void sl_pairs_put(sl_pairs *pairs, int32_t left, int32_t right, uint32_t rank, int32_t id) {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
-    uint64_t hash = sl_hash_mix(key, 0x9E3779B97F4A7C15u);
+    uint64_t hash = sl_hash_mix(key, pairs->seed);
     size_t i = hash & pairs->mask, bit = (hash >> 24) & pairs->filter_mask;
     pairs->filter[bit / 64] |= (uint64_t)1 << (bit % 64);
     while (pairs->slots[i].key && pairs->slots[i].key != key) i = (i + 1) & pairs->mask;

@@ -32,6 +32,10 @@ static inline uint64_t sl_hash_mix(uint64_t a, uint64_t b) {
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* An odd number that cannot be foreseen: tables hash by it, since a file may choose its strings and ids such that they
+ * collide under any known one. */
+uint64_t sl_hash_seed(void);
+
 static inline uint64_t sl_hash_bytes(const char *key, size_t length, uint64_t seed) {
     uint64_t h = seed ^ (length * 0x9E3779B97F4A7C15u), word = 0;
     for (; length > 8; length -= 8, key += 8) {
@@ -57,6 +61,7 @@ static inline uint64_t sl_hash_bytes(const char *key, size_t length, uint64_t se
 typedef struct sl_trie {
     struct { uint64_t key; uint32_t child; } *edges; /* key: node << 8 | byte, plus 1; 0: empty */
     size_t mask, n_edges;
+    uint64_t seed;
     int32_t *values; /* [n_nodes] id that ends here, -1: none */
     size_t n_nodes, capacity;
     uint32_t root[256]; /* child of the root, 0: none */
@@ -67,7 +72,7 @@ void sl_trie_free(sl_trie *trie);
 static inline uint32_t sl_trie_step(const sl_trie *trie, uint32_t node, unsigned char byte) { /* 0: no such child */
     if (node == 0) return trie->root[byte];
     uint64_t key = ((uint64_t)node << 8 | byte) + 1;
-    for (size_t i = sl_hash_mix(key, 0x9E3779B97F4A7C15u) & trie->mask;; i = (i + 1) & trie->mask) {
+    for (size_t i = sl_hash_mix(key, trie->seed) & trie->mask;; i = (i + 1) & trie->mask) {
         if (trie->edges[i].key == key) return trie->edges[i].child;
         if (!trie->edges[i].key) return 0;
     }
@@ -100,7 +105,7 @@ static inline const char *sl_vocab_key(const sl_vocab *vocab, int32_t id, size_t
     return vocab->pool.data + vocab->keys[id].offset;
 }
 
-bool sl_strings_init(sl_strings *strings, size_t count, uint64_t seed);
+bool sl_strings_init(sl_strings *strings, size_t count); /* false: out of memory */
 /* Maps the string of `spans[id]` to id; a later id replaces an earlier one with the same string. */
 void sl_strings_put(sl_strings *strings, const char *pool, const sl_span *spans, int32_t id);
 int32_t sl_strings_find(const sl_strings *strings, const char *pool, const sl_span *spans, const char *key,
@@ -270,6 +275,7 @@ typedef struct sl_pair {
 typedef struct sl_pairs {
     sl_pair *slots;
     size_t mask, count;
+    uint64_t seed;
     uint64_t *filter; /* a bit for each pair's hash: most pairs asked for do not merge, and this fits a nearer cache */
     size_t filter_mask;
 } sl_pairs;
@@ -277,7 +283,7 @@ typedef struct sl_pairs {
 bool sl_pairs_init(sl_pairs *pairs, size_t count);
 void sl_pairs_put(sl_pairs *pairs, int32_t left, int32_t right, uint32_t rank, int32_t id); /* the last one wins */
 static inline const sl_pair *sl_pairs_find(const sl_pairs *pairs, int32_t left, int32_t right) {
-    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1, hash = sl_hash_mix(key, 0x9E3779B97F4A7C15u);
+    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1, hash = sl_hash_mix(key, pairs->seed);
     size_t bit = (hash >> 24) & pairs->filter_mask;
     if (!(pairs->filter[bit / 64] >> (bit % 64) & 1)) return NULL;
     for (size_t i = hash & pairs->mask;; i = (i + 1) & pairs->mask) {
@@ -288,7 +294,7 @@ static inline const sl_pair *sl_pairs_find(const sl_pairs *pairs, int32_t left, 
 
 /* Asks the memory for the place of a pair that sl_pairs_put will fill. */
 static inline void sl_pairs_prefetch(const sl_pairs *pairs, int32_t left, int32_t right) {
-    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1, hash = sl_hash_mix(key, 0x9E3779B97F4A7C15u);
+    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1, hash = sl_hash_mix(key, pairs->seed);
     __builtin_prefetch(&pairs->slots[hash & pairs->mask], 1);
     __builtin_prefetch(&pairs->filter[((hash >> 24) & pairs->filter_mask) / 64], 1);
 }

@@ -1,6 +1,7 @@
 /* The vocabulary: texts, pieces (the bytes a token stands for), and the tables that find tokens by string. */
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/map.h"
 #include "base/utf8.h"
 #include "text/parts.h"
 
@@ -9,7 +10,9 @@
 
 /* ---------------------------------------------------------------- strings -> ids */
 
-bool sl_strings_init(sl_strings *strings, size_t count, uint64_t seed) {
+uint64_t sl_hash_seed(void) { return sl_hash_mix(sl_map_seed_random() ^ 0xA0761D6478BD642Fu, 0x9E3779B97F4A7C15u) | 1; }
+
+bool sl_strings_init(sl_strings *strings, size_t count) {
     size_t capacity = 16, needed;
     if (!sl_mul_size(count, 2, &needed)) return false;
     while (capacity < needed) capacity *= 2;
@@ -18,7 +21,7 @@ bool sl_strings_init(sl_strings *strings, size_t count, uint64_t seed) {
     memset(strings->slots, 0xFF, capacity * sizeof *strings->slots);
     strings->mask = capacity - 1;
     strings->count = 0;
-    strings->seed = seed;
+    strings->seed = sl_hash_seed();
     return true;
 }
 
@@ -71,7 +74,7 @@ static bool trie_grow_edges(sl_trie *trie) {
     trie->mask = capacity - 1;
     for (size_t k = 0; old.edges && k <= old.mask; k++) {
         if (!old.edges[k].key) continue;
-        size_t i = sl_hash_mix(old.edges[k].key, 0x9E3779B97F4A7C15u) & trie->mask;
+        size_t i = sl_hash_mix(old.edges[k].key, trie->seed) & trie->mask;
         while (trie->edges[i].key) i = (i + 1) & trie->mask;
         trie->edges[i] = old.edges[k];
     }
@@ -94,6 +97,7 @@ static uint32_t trie_new_node(sl_trie *trie) {
 
 bool sl_trie_add(sl_trie *trie, const char *key, size_t length, int32_t value) {
     if (!trie->n_nodes) {
+        trie->seed = sl_hash_seed();
         trie_new_node(trie); /* the root */
         if (!trie->n_nodes || !trie_grow_edges(trie)) return false;
     }
@@ -109,7 +113,7 @@ bool sl_trie_add(sl_trie *trie, const char *key, size_t length, int32_t value) {
                 trie->root[byte] = child;
             } else {
                 uint64_t edge = ((uint64_t)node << 8 | byte) + 1;
-                size_t i = sl_hash_mix(edge, 0x9E3779B97F4A7C15u) & trie->mask;
+                size_t i = sl_hash_mix(edge, trie->seed) & trie->mask;
                 while (trie->edges[i].key) i = (i + 1) & trie->mask;
                 trie->edges[i].key = edge;
                 trie->edges[i].child = child;
@@ -315,10 +319,9 @@ static bool make_piece(sl_vocab *vocab, int32_t id, sl_spelling spelling, const 
 
 sllm_status sl_vocab_index(sl_vocab *vocab, sl_spelling spelling, const char *prefix, sllm_error *error) {
     vocab->keys = spelling == SL_SPELLING_BYTE_LEVEL ? vocab->pieces : vocab->texts;
-    uint64_t seed = 0x51AD0C0FFEE5u ^ (uint64_t)(uintptr_t)vocab;
     size_t n = (size_t)vocab->size, n_others = 0;
     uint8_t *other = calloc(n ? n : 1, 1);
-    bool ok = other && sl_strings_init(&vocab->by_key, n, seed);
+    bool ok = other && sl_strings_init(&vocab->by_key, n);
     for (int32_t id = 0; ok && id < vocab->size; id++) {
         bool letters;
         ok = make_piece(vocab, id, spelling, prefix, &letters);
@@ -326,7 +329,7 @@ sllm_status sl_vocab_index(sl_vocab *vocab, sl_spelling spelling, const char *pr
         other[id] = !letters && spelling == SL_SPELLING_BYTE_LEVEL;
         n_others += other[id];
     }
-    ok = ok && sl_strings_init(&vocab->by_text, n_others, seed);
+    ok = ok && sl_strings_init(&vocab->by_text, n_others);
     for (int32_t id = 0; ok && id < vocab->size; id++) {
         if (vocab->types[id] == SL_TOKEN_ABSENT) continue;
         if (other[id]) {

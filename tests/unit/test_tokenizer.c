@@ -167,6 +167,36 @@ static void normal_forms(void **state) { /* examples of Unicode Standard Annex 1
     check_form(SL_NFKC, "\xE1\xBA\x9B\xCC\xA3", "\xE1\xB9\xA9");
 }
 
+/* ---------------------------------------------------------------- tables */
+
+/* Which keys of a table collide must not follow from the file: tables of the same keys lie differently. */
+static void tables_cannot_be_foreseen(void **state) {
+    (void)state;
+    sl_pairs pairs[2] = {0};
+    sl_trie tries[2] = {0};
+    for (int k = 0; k < 2; k++) {
+        assert_true(sl_pairs_init(&pairs[k], 256));
+        for (int32_t i = 0; i < 256; i++) sl_pairs_put(&pairs[k], i, i + 1, (uint32_t)i, i + 2);
+        for (int i = 0; i < 256; i++) assert_true(sl_trie_add(&tries[k], (char[]){'a', 'b', (char)i}, 3, i));
+        for (int32_t i = 0; i < 256; i++) {
+            int32_t value = -1;
+            const sl_pair *pair = sl_pairs_find(&pairs[k], i, i + 1);
+            assert_true(pair && pair->id == i + 2);
+            assert_int_equal(sl_trie_longest(&tries[k], (char[]){'a', 'b', (char)i, 'c'}, 4, &value), 3);
+            assert_int_equal(value, i);
+        }
+    }
+    assert_int_equal(pairs[0].mask, pairs[1].mask);
+    assert_memory_not_equal(pairs[0].slots, pairs[1].slots, (pairs[0].mask + 1) * sizeof *pairs[0].slots);
+    assert_int_equal(tries[0].mask, tries[1].mask);
+    assert_memory_not_equal(tries[0].edges, tries[1].edges, (tries[0].mask + 1) * sizeof *tries[0].edges);
+    for (int k = 0; k < 2; k++) {
+        free(pairs[k].slots);
+        free(pairs[k].filter);
+        sl_trie_free(&tries[k]);
+    }
+}
+
 /* ---------------------------------------------------------------- long inputs */
 
 static double seconds(void) {
@@ -360,7 +390,7 @@ static void failed_allocations_are_reported(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scanners_equal_their_patterns), cmocka_unit_test(normal_forms),
-        cmocka_unit_test(patterns_mean_what_oniguruma_reads),
+        cmocka_unit_test(patterns_mean_what_oniguruma_reads), cmocka_unit_test(tables_cannot_be_foreseen),
         cmocka_unit_test(specials_and_affixes), cmocka_unit_test(streams_never_hand_out_half_a_character),
         cmocka_unit_test(bad_files_are_named), cmocka_unit_test(long_inputs_take_linear_time),
         cmocka_unit_test(failed_allocations_are_reported),
