@@ -20,7 +20,7 @@ typedef struct sllm_hub_params {
     const char *cache_dir;      /* the model cache, e.g. ~/.cache/sllm/models; made on demand */
     const char *catalogue_path; /* a catalogue file; NULL: the one built into the library */
     const char *endpoint;       /* hub address; NULL: the catalogue's default */
-    const char *token_path;     /* file holding an access token, for its owner's eyes only (mode 600 or 400); NULL: none.
+    const char *token_path;     /* file holding an access token, readable by its owner only (mode 600); NULL: none.
                                    Its content is sent to `endpoint` only */
     const char *python;         /* interpreter for `-m pip`; NULL: "python3" */
     int stall_seconds;          /* a transfer slower than 1 byte/s for so long is retried; 0: 30 */
