@@ -1,7 +1,9 @@
 /* sllm_hub: the catalogue of models, the model cache, and downloads.
  *
- * No function reads the environment: the caller says where things are (sllm_hub_params). All strings are borrowed from
- * the hub unless "the caller frees" is written. One hub belongs to one thread at a time.
+ * The caller says where things are (sllm_hub_params); the library itself looks up no environment variable. What it
+ * stands on does: libcurl takes its proxies from https_proxy, http_proxy, all_proxy and no_proxy (not for addresses of
+ * this machine), a `python` without a slash is searched for in PATH, and the pip that it runs inherits the environment.
+ * All strings are borrowed from the hub unless "the caller frees" is written. One hub belongs to one thread at a time.
  */
 #ifndef SLLM_HUB_H
 #define SLLM_HUB_H
@@ -18,7 +20,8 @@ typedef struct sllm_hub_params {
     const char *cache_dir;      /* the model cache, e.g. ~/.cache/sllm/models; made on demand */
     const char *catalogue_path; /* a catalogue file; NULL: the one built into the library */
     const char *endpoint;       /* hub address; NULL: the catalogue's default */
-    const char *token_path;     /* file holding an access token; NULL: none. Its content is sent to `endpoint` only */
+    const char *token_path;     /* file holding an access token, for its owner's eyes only (mode 600 or 400); NULL: none.
+                                   Its content is sent to `endpoint` only */
     const char *python;         /* interpreter for `-m pip`; NULL: "python3" */
     int stall_seconds;          /* a transfer slower than 1 byte/s for so long is retried; 0: 30 */
     int retries;                /* attempts after one that brought nothing, each resuming; -1: none, 0: 5 */

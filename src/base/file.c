@@ -75,28 +75,38 @@ sllm_status sl_file_read(const char *path, size_t limit, sl_buffer *buffer, sllm
     return status;
 }
 
+/* One step of unpacking; what it gave is appended. *ended: the member that is being read is complete. */
+static sllm_status inflate_step(z_stream *stream, const char *path, sl_buffer *out, bool *ended, sllm_error *error) {
+    enum { STEP = 1 << 18 };
+    if (!sl_buffer_reserve(out, STEP)) return sl_fail_memory(error, path, STEP);
+    stream->next_out = (Bytef *)out->data + out->length;
+    stream->avail_out = STEP;
+    int code = inflate(stream, Z_NO_FLUSH);
+    out->length += STEP - stream->avail_out;
+    out->data[out->length] = 0;
+    *ended = code == Z_STREAM_END;
+    if (code == Z_BUF_ERROR || (code == Z_OK && !stream->avail_in && stream->avail_out))
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the gzip data end too early", path);
+    if (code == Z_MEM_ERROR) return sl_fail_memory(error, path, 0);
+    if (code != Z_OK && !*ended) return sl_fail(error, SLLM_ERROR_FORMAT, "%s: damaged gzip data", path);
+    return SLLM_OK;
+}
+
+/* A gzip file is one member after another, and its content theirs put together (RFC 1952, section 2.2). */
 static sllm_status gunzip(const char *path, const sl_buffer *packed, size_t limit, sl_buffer *out, sllm_error *error) {
     z_stream stream = {.next_in = (Bytef *)packed->data, .avail_in = (uInt)packed->length};
     if (inflateInit2(&stream, 15 + 16) != Z_OK) return sl_fail_memory(error, path, 0);
     sllm_status status = SLLM_OK;
     size_t start = out->length;
-    for (int code = Z_OK; !status && code != Z_STREAM_END;) {
-        size_t step = 1 << 18;
-        if (out->length - start > limit) {
+    bool ended = false;
+    while (!status && !(ended && !stream.avail_in)) {
+        if (ended && (stream.avail_in < 2 || memcmp(stream.next_in, "\x1f\x8b", 2)))
+            status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: %u bytes after the gzip data are not gzip data", path,
+                             stream.avail_in);
+        else if (ended && inflateReset(&stream) != Z_OK) status = sl_fail_memory(error, path, 0);
+        if (!status) status = inflate_step(&stream, path, out, &ended, error);
+        if (!status && out->length - start > limit)
             status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: unpacks to more than %zu bytes", path, limit);
-        } else if (!sl_buffer_reserve(out, step)) {
-            status = sl_fail_memory(error, path, step);
-        } else {
-            stream.next_out = (Bytef *)out->data + out->length;
-            stream.avail_out = (uInt)step;
-            code = inflate(&stream, Z_NO_FLUSH);
-            out->length += step - stream.avail_out;
-            out->data[out->length] = 0;
-            if (code == Z_BUF_ERROR || (code == Z_OK && !stream.avail_in && stream.avail_out))
-                status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: the gzip data end too early", path);
-            else if (code != Z_OK && code != Z_STREAM_END)
-                status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: damaged gzip data", path);
-        }
     }
     inflateEnd(&stream);
     return status;

@@ -17,7 +17,8 @@ void sl_mapping_close(sl_mapping *mapping);
 
 /* Reads a whole regular file of at most `limit` bytes into *buffer (appended). */
 sllm_status sl_file_read(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error);
-/* The same, gunzipped when the content starts with the gzip magic; `limit` bounds the unpacked size. */
+/* The same, gunzipped when the content starts with the gzip magic (several members: one after another; anything else
+ * after them is SLLM_ERROR_FORMAT); `limit` bounds the unpacked size. */
 sllm_status sl_file_read_gz(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error);
 
 /* Writes path through a temporary file beside it: fsync, then rename. A failure (disk full) leaves the old file. */

@@ -165,14 +165,31 @@ static sllm_status check_names(const place *at, const sllm_hub *hub, const sl_js
     return SLLM_OK;
 }
 
-sllm_status sl_catalogue_load(sllm_hub *hub, const char *text, size_t length, const char *what, sllm_error *error) {
-    sllm_status status = sl_json_parse(&hub->arena, text, length, what, &hub->catalogue, error);
-    if (status) return status;
+/* What the file says of itself, and that its models are an array. */
+static sllm_status check_header(sllm_hub *hub, const char *what, sllm_error *error) {
+    int64_t version;
     hub->models = sl_json_get(hub->catalogue, "models");
     if (!hub->models || hub->models->type != SL_JSON_ARRAY)
         return sl_fail(error, SLLM_ERROR_FORMAT, "%s: not a catalogue: it has no array \"models\"", what);
     if (!sl_json_string(sl_json_get(hub->catalogue, "endpoint")))
         return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the catalogue has no text \"endpoint\"", what);
+    if (!sl_json_int64(sl_json_get(hub->catalogue, "version"), &version) || version != 1)
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: \"version\" must be 1, the one that this program reads", what);
+    return SLLM_OK;
+}
+
+/* The model that the file recommends, where it does, must be one of its own. */
+static sllm_status check_default(const sllm_hub *hub, const char *what, sllm_error *error) {
+    const sl_json *value = sl_json_get(hub->catalogue, "default");
+    const char *name = sl_json_string(value);
+    if (!value || (name && sl_catalogue_find(hub, name))) return SLLM_OK;
+    return sl_fail(error, SLLM_ERROR_FORMAT, "%s: \"default\" must be the name of one of its models", what);
+}
+
+sllm_status sl_catalogue_load(sllm_hub *hub, const char *text, size_t length, const char *what, sllm_error *error) {
+    sllm_status status = sl_json_parse(&hub->arena, text, length, what, &hub->catalogue, error);
+    if (!status) status = check_header(hub, what, error);
+    if (status) return status;
     for (const sl_json *entry = hub->models->first; entry; entry = entry->next) {
         place at = {what, sl_json_string(sl_json_get(entry, "name")), error};
         if (!at.entry || !at.entry[0])
@@ -183,7 +200,7 @@ sllm_status sl_catalogue_load(sllm_hub *hub, const char *text, size_t length, co
         place at = {what, sl_json_string(sl_json_get(entry, "name")), error};
         if ((status = check_names(&at, hub, entry))) return status;
     }
-    return SLLM_OK;
+    return check_default(hub, what, error);
 }
 
 const sl_json *sl_catalogue_find(const sllm_hub *hub, const char *name) {

@@ -7,10 +7,12 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 /* share/catalogue.json, built in (scripts/embed.cmake) */
 extern const unsigned char sl_catalogue_json[];
@@ -45,24 +47,50 @@ sllm_status sl_hub_cancelled(const char *what, sllm_error *error) {
 
 /* ---------------------------------------------------------------- opening */
 
-static sllm_status read_token(sllm_hub *hub, const char *path, sllm_error *error) {
-    enum { LIMIT = 4096 };
-    sl_buffer text = {0};
+enum { TOKEN_LIMIT = 4096 };
+
+/* Reads the file, of which only its owner may know the content, into text: checked and read through one descriptor, so
+ * that it is one file. */
+static sllm_status read_private(const char *path, char text[TOKEN_LIMIT + 1], sllm_error *error) {
     struct stat info;
-    if (stat(path, &info) == 0 && (info.st_mode & (S_IROTH | S_IWOTH)))
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: others can read this token file: `chmod 600 %s`", path, path);
-    sllm_status status = sl_file_read(path, LIMIT, &text, error);
-    if (status) return sl_buffer_free(&text), sl_error_prefix(error, status, "token file");
-    size_t start = strspn(text.data, " \t\r\n"), length = strcspn(text.data + start, " \t\r\n");
-    size_t rest = start + length + strspn(text.data + start + length, " \t\r\n");
-    bool ok = length && rest == text.length;
+    size_t length = 0;
+    ssize_t n = 1;
+    sllm_status status = SLLM_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return sl_fail_errno(error, "open", path);
+    if (fstat(fd, &info) < 0) status = sl_fail_errno(error, "stat", path);
+    else if (!S_ISREG(info.st_mode)) status = sl_fail(error, SLLM_ERROR_IO, "%s: not a regular file", path);
+    else if (info.st_mode & (S_IRWXG | S_IRWXO))
+        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: others can read this token file: `chmod 600 %s`", path, path);
+    while (!status && n && length <= TOKEN_LIMIT) {
+        n = read(fd, text + length, TOKEN_LIMIT + 1 - length);
+        if (n > 0) length += (size_t)n;
+        else if (n < 0 && errno != EINTR) status = sl_fail_errno(error, "read", path);
+    }
+    close(fd);
+    if (!status && (length > TOKEN_LIMIT || memchr(text, 0, length)))
+        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: at most %d bytes of text are expected", path, TOKEN_LIMIT);
+    text[status ? 0 : length] = 0;
+    return status;
+}
+
+static sllm_status read_token(sllm_hub *hub, const char *path, sllm_error *error) {
+    char text[TOKEN_LIMIT + 1];
+    sllm_status status = read_private(path, text, error);
+    if (status) {
+        explicit_bzero(text, sizeof text);
+        return sl_error_prefix(error, status, "token file");
+    }
+    size_t start = strspn(text, " \t\r\n"), length = strcspn(text + start, " \t\r\n");
+    size_t rest = start + length + strspn(text + start + length, " \t\r\n");
+    bool ok = length && !text[rest];
     for (size_t i = start; i < start + length; i++)
-        if (text.data[i] < 0x21 || text.data[i] > 0x7e) ok = false; /* it becomes part of a header */
+        if (text[i] < 0x21 || text[i] > 0x7e) ok = false; /* it becomes part of a header */
     if (!ok)
         status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: a token file holds one line of printable characters", path);
-    else if (!(hub->token = sl_arena_copy(&hub->arena, text.data + start, length)))
+    else if (!(hub->token = sl_arena_copy(&hub->arena, text + start, length)))
         status = sl_fail_memory(error, path, length);
-    sl_buffer_free(&text);
+    explicit_bzero(text, sizeof text);
     return status;
 }
 
@@ -133,6 +161,7 @@ sllm_status sllm_hub_open(const sllm_hub_params *params, sllm_hub **hub, sllm_er
 void sllm_hub_close(sllm_hub *hub) {
     if (!hub) return;
     if (hub->curl) curl_easy_cleanup(hub->curl);
+    if (hub->token) explicit_bzero(hub->token, strlen(hub->token));
     sl_arena_free(&hub->arena);
     free(hub);
 }

@@ -34,7 +34,7 @@ struct sllm_hub {
     sl_arena arena; /* the strings below and the catalogue */
     const char *cache_dir;
     const char *endpoint; /* no slash at the end */
-    const char *token;    /* NULL: none */
+    char *token;          /* NULL: none; wiped at the end */
     const char *python;
     int stall_seconds, retries;
     bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total);

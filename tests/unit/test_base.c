@@ -222,6 +222,17 @@ static void test_files(void **state) {
     text.length = 0;
     assert_int_equal(sl_file_read_gz(path, 1000, &text, &error), SLLM_OK);
     assert_string_equal(text.data, "packed text");
+    gz = gzopen(path, "ab"); /* a second member */
+    gzputs(gz, " and more");
+    gzclose(gz);
+    text.length = 0;
+    assert_int_equal(sl_file_read_gz(path, 1000, &text, &error), SLLM_OK);
+    assert_string_equal(text.data, "packed text and more");
+    FILE *file = fopen(path, "ab");
+    fputs("x", file);
+    fclose(file);
+    assert_int_equal(sl_file_read_gz(path, 1000, &text, &error), SLLM_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "after the gzip data"));
     assert_int_equal(truncate(path, 15), 0);
     assert_int_equal(sl_file_read_gz(path, 1000, &text, &error), SLLM_ERROR_FORMAT);
     assert_int_equal(sl_file_write("/dev/full/x", "a", 1, &error), SLLM_ERROR_NOT_FOUND);

@@ -84,7 +84,7 @@ static void test_families_covered(void **state) {
 /* ---------------------------------------------------------------- mistakes */
 
 static const char valid[] =
-    "{\"endpoint\":\"https://example.invalid\",\"models\":[{\"name\":\"a:1b\",\"aliases\":[\"a\"],\"title\":\"A\","
+    "{\"version\":1,\"endpoint\":\"https://example.invalid\",\"default\":\"a:1b\",\"models\":[{\"name\":\"a:1b\",\"aliases\":[\"a\"],\"title\":\"A\","
     "\"family\":\"llama\",\"parameters\":1000,\"context\":10,\"languages\":[\"en\"],\"tasks\":[\"chat\"],\"runnable\":"
     "true,"
     "\"licence\":{\"id\":\"x\",\"name\":\"X\",\"url\":\"https://example.invalid/x\",\"commercial_use\":true,"
@@ -146,7 +146,12 @@ static void test_mistakes(void **state) {
         {"\"file\":\"f.gguf\"}]", "\"file\":\"manifests\"}]", "file"},
         {"\"models\":[", "\"model\":[", "models"},
         {"\"endpoint\"", "\"end\"", "endpoint"},
-        {"{\"endpoint\"", "[{\"endpoint\"", "line"},
+        {"{\"version\"", "[{\"version\"", "line"},
+        {"\"version\":1", "\"version\":2", "version"},
+        {"\"version\":1,", "", "version"},
+        {"\"default\":\"a:1b\"", "\"default\":\"b\"", "default"},
+        {"\"default\":\"a:1b\"", "\"default\":1", "default"},
+        {"\"default\":\"a:1b\",", "", NULL}, /* a catalogue need not recommend a model */
     };
     expect_mistake("", "", NULL);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) expect_mistake(cases[i][0], cases[i][1], cases[i][2]);
