@@ -2,12 +2,13 @@
 #ifndef TESTS_ROUND_TRIP_H
 #define TESTS_ROUND_TRIP_H
 
+#include "base/utf8.h"
 #include "text/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Text to ids and back, whole and streamed: the two must agree. */
+/* Text to ids and back, whole and streamed: the two must agree. The ids lie in the vocabulary, the text is UTF-8. */
 static inline void round_trip(const sl_tokenizer *tokenizer, const char *text, size_t length, unsigned flags,
                               bool skip) {
     sl_ids ids = {0};
@@ -15,7 +16,10 @@ static inline void round_trip(const sl_tokenizer *tokenizer, const char *text, s
     sl_decoder *decoder = NULL;
     sllm_error error = {0};
     if (sl_tokenizer_encode(tokenizer, NULL, text, length, flags, &ids, &error) != SLLM_OK) goto done;
+    for (size_t i = 0; i < ids.length; i++)
+        if (ids.data[i] < 0 || ids.data[i] >= sl_tokenizer_size(tokenizer)) abort();
     if (sl_tokenizer_decode(tokenizer, ids.data, ids.length, skip, &whole, &error) != SLLM_OK) goto done;
+    if (whole.length && !sl_utf8_is_valid(whole.data, whole.length)) abort();
     if (sl_decoder_new(tokenizer, skip, &decoder, &error) != SLLM_OK) goto done;
     for (size_t i = 0; i < ids.length; i++)
         if (sl_decoder_push(decoder, ids.data[i], &streamed, &error) != SLLM_OK) goto done;
