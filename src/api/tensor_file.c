@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/number.h"
 #include "format/checkpoint.h"
 #include "format/gguf.h"
 
@@ -172,11 +173,9 @@ static void write_value(sl_buffer *out, const sl_gguf_value *value);
 
 /* The shortest text that reads back as the same float: 1e-05, not 9.999999747378752e-06. */
 static void write_f32(sl_buffer *out, double value) {
-    char text[32];
-    int digits = 6;
-    do snprintf(text, sizeof text, "%.*g", digits, value);
-    while (strtof(text, NULL) != (float)value && ++digits <= 9);
-    sl_buffer_puts(out, isfinite(value) ? text : "null");
+    char text[SL_NUMBER_SIZE] = "null";
+    if (isfinite(value)) sl_format_float(text, (float)value);
+    sl_buffer_puts(out, text);
 }
 
 /* A long array becomes {"length": n, "first": [...]}. */
