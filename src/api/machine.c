@@ -42,7 +42,8 @@ static uint64_t meminfo(FILE *file, const char *name) {
     size_t length = strlen(name);
     rewind(file);
     while (fgets(line, sizeof line, file))
-        if (!strncmp(line, name, length) && sscanf(line + length, ": %" SCNu64, &kilobytes) == 1) return kilobytes * 1024;
+        if (!strncmp(line, name, length) && sscanf(line + length, ": %" SCNu64, &kilobytes) == 1)
+            return kilobytes * 1024;
     return 0;
 }
 

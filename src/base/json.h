@@ -49,7 +49,8 @@ void sl_json_write_string(sl_buffer *out, const char *text, size_t length);
 void sl_json_write_double(sl_buffer *out, double value); /* shortest text that reads back; null when not finite */
 void sl_json_write_value(sl_buffer *out, const sl_json *value);              /* compact */
 
-/* "key": inside an object being written; writes the comma when needed (the last byte is neither '{' nor '[' nor ':'). */
+/* "key": inside an object being written; writes the comma when needed (the last byte is neither '{' nor '[' nor
+ * ':'). */
 void sl_json_key(sl_buffer *out, const char *key);
 void sl_json_comma(sl_buffer *out); /* the same for an array item */
 void sl_json_put_string(sl_buffer *out, const char *key, const char *value); /* value NULL writes null */

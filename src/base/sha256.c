@@ -17,8 +17,9 @@ void sl_sha256_hex(const void *data, size_t size, char hex[65]) {
     to_hex(digest, hex);
 }
 
-sllm_status sl_sha256_file(const char *path, char hex[65], bool (*on_progress)(void *user, uint64_t done, uint64_t total),
-                           void *user, sllm_error *error) {
+sllm_status sl_sha256_file(const char *path, char hex[65],
+                           bool (*on_progress)(void *user, uint64_t done, uint64_t total), void *user,
+                           sllm_error *error) {
     enum { CHUNK = 1 << 20 };
     unsigned char digest[crypto_hash_sha256_BYTES], *chunk = NULL;
     crypto_hash_sha256_state state;

@@ -6,7 +6,8 @@
 
 void sl_sha256_hex(const void *data, size_t size, char hex[65]);
 /* on_progress may be NULL; false cancels (SLLM_ERROR_CANCELLED). */
-sllm_status sl_sha256_file(const char *path, char hex[65], bool (*on_progress)(void *user, uint64_t done, uint64_t total),
-                           void *user, sllm_error *error);
+sllm_status sl_sha256_file(const char *path, char hex[65],
+                           bool (*on_progress)(void *user, uint64_t done, uint64_t total), void *user,
+                           sllm_error *error);
 
 #endif

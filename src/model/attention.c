@@ -47,7 +47,8 @@ static void rotate_token(const sl_run *run, int t, int thread) {
     places p = places_of(c);
     int half = c->rope_dim / 2, d = c->head_dim, position = run->first + t, layer = run->op->layer;
     float *row = run->work->qkv + (size_t)t * p.row;
-    const float *angles = run->layer->rope ? run->work->angles[run->layer->local_rope] + (size_t)t * (size_t)c->rope_dim : NULL;
+    const float *angles = run->layer->rope
+                              ? run->work->angles[run->layer->local_rope] + (size_t)t * (size_t)c->rope_dim : NULL;
     (void)thread;
     for (int h = 0; h < c->n_heads; h++) {
         float *q = q_of(&p, row, h);

@@ -26,7 +26,8 @@ typedef enum sl_rope_scaling {
     SL_ROPE_LONGROPE
 } sl_rope_scaling;
 
-/* Whether the products of a part have a bias. SAID stands in families only: the file tells, a GGUF by block 0's tensors. */
+/* Whether the products of a part have a bias. SAID stands in families only: the file tells, a GGUF by block 0's
+ * tensors. */
 typedef enum sl_bias_rule {
     SL_BIAS_NEVER,
     SL_BIAS_ALWAYS,

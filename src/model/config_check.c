@@ -44,8 +44,8 @@ static sllm_status check_sizes(const sl_config *c, sllm_error *error) {
             return sl_fail(error, SLLM_ERROR_FORMAT, "the %s is %d; it must lie in 1..%d", sizes[i].name,
                            sizes[i].value, sizes[i].limit);
     if (c->n_heads % c->n_kv_heads)
-        return sl_fail(error, SLLM_ERROR_FORMAT, "%d attention heads (num_attention_heads, attention.head_count) cannot share "
-                       "%d key/value heads evenly", c->n_heads, c->n_kv_heads);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%d attention heads (num_attention_heads, attention.head_count) "
+                       "cannot share %d key/value heads evenly", c->n_heads, c->n_kv_heads);
     if ((int64_t)c->n_heads * c->head_dim > MAX_WIDTH)
         return sl_fail(error, SLLM_ERROR_FORMAT, "%d heads of width %d are wider than %d", c->n_heads, c->head_dim,
                        MAX_WIDTH);
@@ -85,15 +85,15 @@ static sllm_status check_rope(const sl_config *c, sllm_error *error) {
     if (!c->family->rope) return SLLM_OK;
     if (c->rope_dim < 2 || c->rope_dim > c->head_dim || c->rope_dim % 2)
         return sl_fail(error, SLLM_ERROR_FORMAT,
-                       "%d values of each head of width %d are to be rotated (partial_rotary_factor, rope.dimension_count); "
-                       "it must be an even number up to the width", c->rope_dim, c->head_dim);
+                       "%d values of each head of width %d are to be rotated (partial_rotary_factor, "
+                       "rope.dimension_count); it must be an even number up to the width", c->rope_dim, c->head_dim);
     if (!isfinite(c->rope_base) || c->rope_base <= 1 || !isfinite(c->rope_local_base) || c->rope_local_base < 0)
-        return sl_fail(error, SLLM_ERROR_FORMAT, "the rotary base (rope_theta, rope.freq_base) is %g (local %g); it must be more than 1",
-                       (double)c->rope_base, (double)c->rope_local_base);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "the rotary base (rope_theta, rope.freq_base) is %g (local %g); "
+                       "it must be more than 1", (double)c->rope_base, (double)c->rope_local_base);
     if (c->rope_scaling != SL_ROPE_NONE && c->rope_scaling != SL_ROPE_LONGROPE &&
         (!isfinite(c->rope_factor) || c->rope_factor <= 0))
-        return sl_fail(error, SLLM_ERROR_FORMAT, "the rotary scaling factor (factor, rope.scaling.factor) is %g; it must be positive",
-                       (double)c->rope_factor);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "the rotary scaling factor (factor, rope.scaling.factor) is %g; "
+                       "it must be positive", (double)c->rope_factor);
     bool needs_original = c->rope_scaling >= SL_ROPE_DYNAMIC;
     if (needs_original && (c->rope_original_ctx < 1 || c->rope_original_ctx > MAX_CONTEXT))
         return sl_fail(error, SLLM_ERROR_FORMAT, "the original context length is %d; rotary scaling needs 1..%d",
@@ -122,8 +122,8 @@ static sllm_status check_rope(const sl_config *c, sllm_error *error) {
 static sllm_status check_experts(const sl_config *c, sllm_error *error) {
     if (!c->n_experts) return SLLM_OK;
     if (c->n_experts < 1 || c->n_experts > MAX_EXPERTS || c->n_experts_used < 1 || c->n_experts_used > c->n_experts)
-        return sl_fail(error, SLLM_ERROR_FORMAT, "%d experts (num_experts_per_tok, expert_used_count) of %d are to be used; "
-                       "need 1..%d of at most %d", c->n_experts_used, c->n_experts, c->n_experts, MAX_EXPERTS);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%d experts (num_experts_per_tok, expert_used_count) of %d are to be "
+                       "used; need 1..%d of at most %d", c->n_experts_used, c->n_experts, c->n_experts, MAX_EXPERTS);
     if (c->n_ff_expert < 1 || c->n_ff_expert > MAX_WIDTH || c->n_ff_shared < 0 || c->n_ff_shared > MAX_WIDTH)
         return sl_fail(error, SLLM_ERROR_FORMAT, "experts of width %d (shared: %d) must lie in 1..%d", c->n_ff_expert,
                        c->n_ff_shared, MAX_WIDTH);
@@ -136,8 +136,8 @@ static sllm_status check_sparse(const sl_config *c, sllm_error *error) {
                                                             {"blocksparse_vert_stride", c->sparse_stride}};
     for (size_t i = 0; c->family->block_sparse && i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value < 1 || sizes[i].value > MAX_CONTEXT)
-            return sl_fail(error, SLLM_ERROR_FORMAT, "block-sparse attention: %s is %d; it must lie in 1..%d", sizes[i].key,
-                           sizes[i].value, MAX_CONTEXT);
+            return sl_fail(error, SLLM_ERROR_FORMAT, "block-sparse attention: %s is %d; it must lie in 1..%d",
+                           sizes[i].key, sizes[i].value, MAX_CONTEXT);
     return SLLM_OK;
 }
 

@@ -41,7 +41,8 @@ static int get_int(reader *r, const char *suffix, int fallback) {
         return fallback;
     }
     if (value < 0 || value > INT_MAX) {
-        r->status = sl_fail(r->error, SLLM_ERROR_FORMAT, "%s is %lld; it must lie in 0..%d", key, (long long)value, INT_MAX);
+        r->status = sl_fail(r->error, SLLM_ERROR_FORMAT, "%s is %lld; it must lie in 0..%d", key, (long long)value,
+                            INT_MAX);
         return fallback;
     }
     return (int)value;
@@ -127,8 +128,8 @@ static void find_family(reader *r) {
     if (r->status) return;
     if (!r->family) {
         sl_family_list(true, known, sizeof known);
-        r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "unknown architecture '%s'%s; known are %s", r->architecture,
-                            experts ? " with experts" : "", known);
+        r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "unknown architecture '%s'%s; known are %s",
+                            r->architecture, experts ? " with experts" : "", known);
     } else if (r->family->kind == SL_ENCODER) {
         r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED,
                             "'%s' is an encoder; encoders are not supported yet, only models that generate text",
@@ -203,7 +204,8 @@ static void read_scaling(reader *r) {
     } else if (!strcmp(type, "longrope")) {
         c->rope_scaling = SL_ROPE_LONGROPE;
         double ratio = c->rope_original_ctx > 0 ? (double)c->n_ctx_train / c->rope_original_ctx : 1;
-        double factor = get_float(r, "rope.scaling.attn_factor", sl_longrope_attention_factor(ratio, c->rope_original_ctx));
+        double factor = get_float(r, "rope.scaling.attn_factor",
+                                  sl_longrope_attention_factor(ratio, c->rope_original_ctx));
         c->rope_attention_factor = c->rope_attention_factor_short = (float)factor;
     } else if (!strcmp(type, "yarn")) {
         c->rope_scaling = SL_ROPE_YARN;

@@ -121,7 +121,8 @@ static void find_family(reader *r) {
                             "'%s' is an encoder; encoders are not supported yet, only models that generate text",
                             r->family->name);
     } else {
-        snprintf(r->config->family_name, sizeof r->config->family_name, "%s", model_type ? model_type : r->family->hf[0]);
+        snprintf(r->config->family_name, sizeof r->config->family_name, "%s",
+                 model_type ? model_type : r->family->hf[0]);
     }
 }
 
@@ -261,7 +262,8 @@ static sl_rope_scaling scaling_type(reader *r, const sl_json *rope) {
     const char *name = get_string(r, rope, "rope_type", get_string(r, rope, "type", "default"));
     bool is_phi3 = !strcmp(r->family->name, "phi3"); /* early Phi-3 files say "yarn" and mean longrope */
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (!strcmp(name, types[i].name)) return is_phi3 && types[i].value == SL_ROPE_YARN ? SL_ROPE_LONGROPE : types[i].value;
+        if (!strcmp(name, types[i].name))
+            return is_phi3 && types[i].value == SL_ROPE_YARN ? SL_ROPE_LONGROPE : types[i].value;
     if (!r->status)
         r->status = sl_fail(r->error, SLLM_ERROR_UNSUPPORTED, "rotary scaling '%.60s' is not supported; supported are "
                             "default, linear, dynamic, llama3, yarn and longrope", name);
@@ -301,7 +303,8 @@ static void read_scaling(reader *r, const sl_json *rope) {
         c->rope_attention_factor = (float)get_double(r, rope, KEYS("attention_factor"), derived);
         c->rope_attention_factor_short = c->rope_attention_factor;
         if (r->family->block_sparse) { /* phi3-small: a factor for each regime, 1 for the short one when not given */
-            double big = get_double(r, rope, KEYS("long_mscale"), 0), small = get_double(r, rope, KEYS("short_mscale"), 0);
+            double big = get_double(r, rope, KEYS("long_mscale"), 0);
+            double small = get_double(r, rope, KEYS("short_mscale"), 0);
             c->rope_attention_factor = (float)(big > 0 ? big : derived);
             c->rope_attention_factor_short = (float)(small > 0 ? small : 1);
         }
@@ -345,8 +348,8 @@ static void read_rope(reader *r) {
     c->rope_base = (float)get_double(r, rope, KEYS("rope_theta"), theta);
     c->rope_dim = part > 0 && part <= 1 ? (int)(c->head_dim * part) : -1;
     if (f->local_rope || local) {
-        c->rope_local_base = (float)get_double(r, local, KEYS("rope_theta"),
-                                               get_double(r, o, KEYS("rope_local_base_freq"), f->local_rope ? 10000 : theta));
+        double local_theta = get_double(r, o, KEYS("rope_local_base_freq"), f->local_rope ? 10000 : theta);
+        c->rope_local_base = (float)get_double(r, local, KEYS("rope_theta"), local_theta);
         sl_rope_scaling type = scaling_type(r, local);
         if (type == SL_ROPE_LINEAR) c->rope_local_factor = (float)get_double(r, local, KEYS("factor"), 0);
         bool fits = type == SL_ROPE_NONE || (type == SL_ROPE_LINEAR && c->rope_local_factor > 0);
@@ -423,7 +426,8 @@ static void read_layers(reader *r) {
     int sparse_step = get_int(r, o, KEYS("decoder_sparse_step"), 1);
     const sl_json *mlp_only = sl_json_get(o, "mlp_only_layers");
     if (!r->status && (pattern < 1 || sparse_step < 1))
-        r->status = sl_fail(r->error, SLLM_ERROR_FORMAT, "sliding_window_pattern and decoder_sparse_step must be positive");
+        r->status = sl_fail(r->error, SLLM_ERROR_FORMAT,
+                            "sliding_window_pattern and decoder_sparse_step must be positive");
     if (r->status) return;
     c->layers = sl_arena_array(r->arena, n, sizeof *c->layers);
     if (!c->layers) {
@@ -437,7 +441,8 @@ static void read_layers(reader *r) {
             r->status = sl_fail(r->error, SLLM_ERROR_FORMAT, "no_rope_layers: item %d is not a whole number", i);
         bool every = no_rope_every && f->no_rope_every && (i + 1) % no_rope_every == 0;
         layer->rope = c->rope_dim && (ropes ? flag != 0 : !every);
-        bool windowed = types ? sliding_type(r, types, i) : windowed_by_rule(r, i, pattern, max_window_layers, layer->rope);
+        bool windowed = types ? sliding_type(r, types, i)
+                              : windowed_by_rule(r, i, pattern, max_window_layers, layer->rope);
         layer->window = windowed ? c->sliding_window : 0;
         layer->local_rope = windowed && c->rope_local_base > 0;
         layer->block_sparse = f->block_sparse && !(dense_every && (i + 1) % dense_every == 0);
@@ -460,8 +465,8 @@ sllm_status sl_config_from_json(const sl_json *root, sl_arena *arena, sl_config 
     const sl_json *quantised = sl_json_get(root, "quantization_config");
     if (!is_null(quantised)) {
         const char *method = sl_json_string(sl_json_get(quantised, "quant_method"));
-        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "quantization_config: weights quantised by '%.60s' are not supported "
-                       "yet; use the unquantised checkpoint or a GGUF file", method ? method : "?");
+        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "quantization_config: weights quantised by '%.60s' are not "
+                       "supported yet; use the unquantised checkpoint or a GGUF file", method ? method : "?");
     }
     config->family = r.family;
     config->norm = r.family->norm;

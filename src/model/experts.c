@@ -1,6 +1,6 @@
-/* Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538; Mixtral, arXiv 2401.04088): each token goes to its few most
- * probable experts. An expert is computed for the tokens that chose it, all at once; a token's sum runs over its experts
- * in the order of their numbers, so that it does not depend on the other tokens. */
+/* Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538; Mixtral, arXiv 2401.04088): each token goes to its few
+ * most probable experts. An expert is computed for the tokens that chose it, all at once; a token's sum runs over its
+ * experts in the order of their numbers, so that it does not depend on the other tokens. */
 #include "model/forward.h"
 
 #include <math.h>

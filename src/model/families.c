@@ -106,8 +106,8 @@ static const sl_family families[] = {
      .defaults = {.n_vocab = 32000, .n_embd = 4096, .n_ff = 14336, .n_layers = 32, .n_heads = 32, .n_kv_heads = 8,
                   .n_ctx_train = 131072, .window = 4096, .norm_eps = 1e-6, .rope_base = 10000}},
     {.name = "ministral3", .title = "Ministral 3", .hf = {"ministral3"}, .hf_class = {"Ministral3ForCausalLM"},
-     .gguf = {"mistral3"}, .gated = true, .rope = true, .yarn_default = true, .gguf_interleaved = true, .window = SL_WINDOW_ALL,
-     .gguf_window = SL_WINDOW_ALL, .names = llama_names,
+     .gguf = {"mistral3"}, .gated = true, .rope = true, .yarn_default = true, .gguf_interleaved = true,
+     .window = SL_WINDOW_ALL, .gguf_window = SL_WINDOW_ALL, .names = llama_names,
      .defaults = {.n_vocab = 131072, .n_embd = 4096, .n_ff = 14336, .n_layers = 34, .n_heads = 32, .n_kv_heads = 8,
                   .head_dim = 128, .n_ctx_train = 262144, .norm_eps = 1e-5, .rope_base = 1000000}},
     {.name = "mixtral", .title = "Mixtral", .hf = {"mixtral"}, .hf_class = {"MixtralForCausalLM"}, .gguf = {"llama"},
@@ -215,7 +215,8 @@ void sl_family_list(bool gguf, char *out, size_t size) {
     if (size) out[0] = 0;
     for (size_t i = 0; sl_family_at(i); i++) {
         const char *const *names = gguf ? families[i].gguf : families[i].hf;
-        if (families[i].kind != SL_DECODER || !names[0] || (gguf && families[i].experts && sl_family_by_gguf(names[0], false)))
+        if (families[i].kind != SL_DECODER || !names[0] ||
+            (gguf && families[i].experts && sl_family_by_gguf(names[0], false)))
             continue;
         int n = snprintf(out + used, size - used, "%s%s", used ? ", " : "", names[0]);
         if (n < 0 || (size_t)n >= size - used) return;

@@ -5,8 +5,8 @@
 
 #include "model/config.h"
 
-/* The roles a tensor can play. A name in a table leaves out ".weight" / ".bias"; "{L}" stands for the block's number and
- * "{E}" for the expert's. */
+/* The roles a tensor can play. A name in a table leaves out ".weight" / ".bias"; "{L}" stands for the block's number
+ * and "{E}" for the expert's. */
 typedef enum sl_slot {
     SL_SLOT_EMBED,        /* [n_vocab, n_embd] */
     SL_SLOT_POSITIONS,    /* [n_ctx_train, n_embd], learned */

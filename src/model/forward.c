@@ -58,7 +58,8 @@ sllm_status sl_work_new(const sl_model *model, int n_ctx, sl_work **work, sllm_e
     if (!model->weights)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "the model was loaded without weights and cannot compute");
     if (n_ctx < 1) return sl_fail(error, SLLM_ERROR_ARGUMENT, "a context of %d positions; need at least 1", n_ctx);
-    sl_work counted = {.chunk = chunk_for(n_ctx), .n_threads = sl_pool_threads(model->pool), .n_ctx = n_ctx, .regime = -1};
+    sl_work counted = {.chunk = chunk_for(n_ctx), .n_threads = sl_pool_threads(model->pool), .n_ctx = n_ctx,
+                       .regime = -1};
     uint64_t bytes = lay_out(&counted, c, counted.chunk, n_ctx, counted.n_threads, model->exact, NULL);
     sl_work *new = malloc(sizeof *new);
     void *memory = NULL; /* the first buffer, x, is where it begins */
@@ -181,15 +182,16 @@ static void run_gate_up(sl_run *run) {
 static void run_down(sl_run *run) {
     const sl_config *c = run->config;
     const sl_linear *l = &run->block->down;
-    sl_act act = sl_run_activations(run, run->work->hidden, run->n, c->n_ff, 2 * (size_t)c->n_ff, sl_run_rounds(run, &l->w));
+    sl_act act = sl_run_activations(run, run->work->hidden, run->n, c->n_ff, 2 * (size_t)c->n_ff,
+                                    sl_run_rounds(run, &l->w));
     linear(run, l, &act, run->work->delta, (size_t)c->n_embd);
     sl_run_tokens(run, join_token);
 }
 
 /* ---------------------------------------------------------------- activation */
 
-/* Phi-3-small: u holds gate and linear part by turns; the gate is bounded above, the linear part on both sides, infinite
- * values are left alone. */
+/* Phi-3-small: u holds gate and linear part by turns; the gate is bounded above, the linear part on both sides,
+ * infinite values are left alone. */
 static void gegelu(float *u, int n, float limit) {
     for (int j = 0; j < n; j++) {
         float a = u[2 * j], b = u[2 * j + 1];
@@ -244,8 +246,9 @@ void sl_run_activate(sl_run *run, int n, int n_ff) {
 /* ---------------------------------------------------------------- one chunk */
 
 static void (*const operators[SL_OP_COUNT])(sl_run *run) = {
-    [SL_OP_ATTN_NORM] = run_norm, [SL_OP_QKV] = run_qkv, [SL_OP_ROTATE] = sl_run_rotate, [SL_OP_ATTEND] = sl_run_attend,
-    [SL_OP_ATTN_OUT] = run_attn_out, [SL_OP_FFN_NORM] = run_norm, [SL_OP_GATE_UP] = run_gate_up, [SL_OP_DOWN] = run_down,
+    [SL_OP_ATTN_NORM] = run_norm, [SL_OP_QKV] = run_qkv, [SL_OP_ROTATE] = sl_run_rotate,
+    [SL_OP_ATTEND] = sl_run_attend, [SL_OP_ATTN_OUT] = run_attn_out,
+    [SL_OP_FFN_NORM] = run_norm, [SL_OP_GATE_UP] = run_gate_up, [SL_OP_DOWN] = run_down,
     [SL_OP_ROUTE] = sl_run_route, [SL_OP_EXPERTS] = sl_run_experts, [SL_OP_SHARED] = sl_run_shared,
 };
 
@@ -309,7 +312,8 @@ static void finish_logits(void *user, int64_t chunk, int thread) {
 static void final_norm_token(const sl_run *run, int t, int thread) {
     size_t row = (size_t)t * (size_t)run->config->n_embd;
     (void)thread;
-    norm_row(run->config, run->work->y + row, run->work->x + row, run->weights->final_norm, run->weights->final_norm_bias);
+    norm_row(run->config, run->work->y + row, run->work->x + row, run->weights->final_norm,
+             run->weights->final_norm_bias);
 }
 
 /* Logits of the chunk's tokens from `from` on, into out [n - from, n_vocab]. */

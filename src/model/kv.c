@@ -7,7 +7,9 @@
 
 #include <stdlib.h>
 
-sl_kv_type sl_kv_type_for(bool exact, bool only_f32_weights) { return exact || only_f32_weights ? SL_KV_F32 : SL_KV_F16; }
+sl_kv_type sl_kv_type_for(bool exact, bool only_f32_weights) {
+    return exact || only_f32_weights ? SL_KV_F32 : SL_KV_F16;
+}
 
 /* Bytes of keys, or of values, alone; UINT64_MAX when they cannot be counted. */
 static uint64_t half_bytes(const sl_config *config, int n_ctx, sl_kv_type type) {

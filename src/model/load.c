@@ -141,8 +141,8 @@ static sllm_status load_file(sl_model *model, bool vocab_only, sllm_error *error
     const char *path = model->path;
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
         if (ends_with(path, pickles[i]))
-            return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: weights in pickle form are refused, because loading them "
-                           "would run code from the file; use safetensors or GGUF", path);
+            return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: weights in pickle form are refused, because loading "
+                           "them would run code from the file; use safetensors or GGUF", path);
     if (ends_with(path, ".safetensors"))
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: give the folder that holds it with its config.json", path);
     if (!ends_with(path, ".json") && !ends_with(path, ".json.gz")) return load_gguf(model, vocab_only, error);
@@ -168,7 +168,8 @@ sllm_status sl_model_load(const char *path, const sllm_model_params *params, sl_
     *model = NULL;
     if (!path || !*path) return sl_fail(error, SLLM_ERROR_ARGUMENT, "no model was named");
     if (params->n_threads < 0 || params->n_threads > MAX_THREADS)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%d threads; need 1..%d, or 0 for all", params->n_threads, MAX_THREADS);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%d threads; need 1..%d, or 0 for all", params->n_threads,
+                       MAX_THREADS);
     sl_model *new = calloc(1, sizeof *new);
     if (!new) return sl_fail_memory(error, "the model", sizeof *new);
     new->exact = params->exact;

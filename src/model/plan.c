@@ -43,8 +43,8 @@ static const mix mixes[] = {
 enum { N_MIXES = sizeof mixes / sizeof *mixes };
 
 static const char *const names[N_MIXES + 1] = {
-    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_1", "q4_0", "iq4_nl",
-    "iq4_xs", "q3_k_m", "q2_k", NULL,
+    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_1", "q4_0",
+    "iq4_nl", "iq4_xs", "q3_k_m", "q2_k", NULL,
 };
 
 const char *const *sl_plan_types(void) { return names; }

@@ -16,13 +16,15 @@ static void plain(double base, int dim, float *frequencies) {
 
 /* Llama 3.1: long wavelengths are divided by the factor, short ones kept, those between interpolated. */
 static void llama3(const sl_config *c, float *frequencies) {
-    double low = c->rope_original_ctx / (double)c->rope_low_freq, high = c->rope_original_ctx / (double)c->rope_high_freq;
+    double low = c->rope_original_ctx / (double)c->rope_low_freq;
+    double high = c->rope_original_ctx / (double)c->rope_high_freq;
     for (int j = 0; j < c->rope_dim / 2; j++) {
         double frequency = frequencies[j], wavelength = 2 * M_PI / frequency;
         if (wavelength > low) {
             frequencies[j] = (float)(frequency / c->rope_factor);
         } else if (wavelength >= high) {
-            double smooth = (c->rope_original_ctx / wavelength - c->rope_low_freq) / (c->rope_high_freq - c->rope_low_freq);
+            double smooth = (c->rope_original_ctx / wavelength - c->rope_low_freq) /
+                            (c->rope_high_freq - c->rope_low_freq);
             frequencies[j] = (float)((1 - smooth) * frequency / c->rope_factor + smooth * frequency);
         }
     }

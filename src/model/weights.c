@@ -114,13 +114,13 @@ static void fail_shape(binder *b, const sl_tensor *t, const int64_t *shape, int 
     char found[160], expected[160];
     shape_text(t->shape, t->n_dims, found, sizeof found);
     shape_text(shape, n, expected, sizeof expected);
-    b->status = sl_fail(b->error, SLLM_ERROR_FORMAT, "tensor %.200s has the shape [%s]; the configuration calls for [%s]",
-                        t->name, found, expected);
+    b->status = sl_fail(b->error, SLLM_ERROR_FORMAT, "tensor %.200s has the shape [%s]; the configuration calls for "
+                        "[%s]", t->name, found, expected);
 }
 
 /* The tensor of a slot with exactly this shape and a type that can be widened; NULL after an error. */
-static const sl_tensor *require(binder *b, sl_slot slot, int layer, int expert, const char *suffix, const int64_t *shape,
-                                int n_dims) {
+static const sl_tensor *require(binder *b, sl_slot slot, int layer, int expert, const char *suffix,
+                                const int64_t *shape, int n_dims) {
     char name[NAME_SIZE];
     if (b->status) return NULL;
     if (!b->names[slot]) {
@@ -178,8 +178,8 @@ static void transposed(binder *b, sl_tensor *w, sl_slot slot, int layer, int64_t
     if (!t) return;
     const sl_type_info *type = sl_type_get(t->type);
     if (type->block != 1) {
-        b->status = sl_fail(b->error, SLLM_ERROR_UNSUPPORTED, "tensor %.200s is stored [in, out] as %s, which cannot be "
-                            "transposed", t->name, type->name);
+        b->status = sl_fail(b->error, SLLM_ERROR_UNSUPPORTED, "tensor %.200s is stored [in, out] as %s, which cannot "
+                            "be transposed", t->name, type->name);
         return;
     }
     size_t width = type->bytes;
@@ -291,8 +291,8 @@ static void bind_block(binder *b, int i) {
 
 /* ---------------------------------------------------------------- the whole */
 
-/* A tied checkpoint may store the output matrix all the same. Where it is the embedding once more, the copy is left out;
- * where it differs the configuration is wrong and the stored matrix counts, as in transformers. */
+/* A tied checkpoint may store the output matrix all the same. Where it is the embedding once more, the copy is left
+ * out; where it differs the configuration is wrong and the stored matrix counts, as in transformers. */
 static void bind_tied(binder *b) {
     const sl_tensor *embed = &b->weights->embed, *output = NULL;
     char name[NAME_SIZE];
@@ -300,7 +300,8 @@ static void bind_tied(binder *b) {
     if (!has(b, SL_SLOT_OUTPUT, 0, ".weight")) return;
     expand(b, SL_SLOT_OUTPUT, 0, 0, ".weight", name);
     output = find(b, name);
-    if (output->type == embed->type && output->bytes == embed->bytes && !memcmp(output->data, embed->data, embed->bytes))
+    if (output->type == embed->type && output->bytes == embed->bytes &&
+        !memcmp(output->data, embed->data, embed->bytes))
         return;
     b->config->tied = false;
     matrix(b, &b->weights->output, SL_SLOT_OUTPUT, 0, b->config->n_vocab, b->config->n_embd);
@@ -324,7 +325,8 @@ static bool ends_with(const char *name, const char *end) {
     return n >= m && !strcmp(name + n - m, end);
 }
 
-/* Buffers that checkpoints carry and that are no parameters, and the parts of multimodal models that text leaves out. */
+/* Buffers that checkpoints carry and that are no parameters, and the parts of multimodal models that text leaves
+ * out. */
 static bool is_ignorable(const binder *b, const char *name) {
     static const char *const buffers[] = {".rotary_emb.inv_freq", ".attn.masked_bias", ".rotary_emb.original_inv_freq"};
     static const char *const other_parts[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
@@ -335,7 +337,8 @@ static bool is_ignorable(const binder *b, const char *name) {
     bool is_nested = !strcmp(b->naming->add, "language_model.") || !strcmp(b->naming->add, "model.language_model.");
     for (size_t i = 0; is_nested && i < sizeof other_parts / sizeof *other_parts; i++)
         if (!strncmp(name, other_parts[i], strlen(other_parts[i]))) return true;
-    static const char *const gguf_extra[] = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"};
+    static const char *const gguf_extra[] = {"rope_freqs.weight", "rope_factors_long.weight",
+                                             "rope_factors_short.weight"};
     for (size_t i = 0; b->tensors->gguf && i < sizeof gguf_extra / sizeof *gguf_extra; i++)
         if (!strcmp(name, gguf_extra[i])) return true; /* config_gguf.c has read them */
     return false;

@@ -84,7 +84,8 @@ static void one_file(golden *g, const char *folder, const char *type, const sl_j
         compare(&e, expected, "input_ids", target, &fast, &error);
         engine_close(&e);
     }
-    /* f32 weights leave nothing to round: `fast` is f32 too, llama.cpp shows the noise of f32 sums, the exact limit holds */
+    /* f32 weights leave nothing to round: `fast` is f32 too, llama.cpp shows the noise of f32 sums, the exact limit
+     * holds */
     bool fast_good = only_f32 ? fast.worst <= TOLERANCE : fast.rms <= llama;
     bool good = exact.worst <= TOLERANCE && (!has_short || brief.worst <= TOLERANCE) && fast_good && !*plan;
     char of_short[48] = "";

@@ -1,5 +1,5 @@
-/* golden/models: tiny folders of every decoder family. Exact arithmetic must give transformers' logits and hidden states
- * within 5e-4 and the same greedy tokens. */
+/* golden/models: tiny folders of every decoder family. Exact arithmetic must give transformers' logits and hidden
+ * states within 5e-4 and the same greedy tokens. */
 #include "golden/golden.h"
 #include "golden/reference.h"
 
@@ -84,8 +84,8 @@ static void check(golden *g, engine *e, const sl_safetensors *expected, const ch
     bool good = logits >= 0 && logits <= TOLERANCE && brief <= TOLERANCE && h.worst <= TOLERANCE && !wrong && n > 0;
     char shorter[48] = "";
     if (brief >= 0) snprintf(shorter, sizeof shorter, ", short %.1e", brief);
-    (good ? golden_pass : golden_fail)(g, name, "logits %.1e%s, hidden %.1e, greedy %d of %d %s", logits, shorter, h.worst,
-                                       n - wrong, n, error.message);
+    (good ? golden_pass : golden_fail)(g, name, "logits %.1e%s, hidden %.1e, greedy %d of %d %s", logits, shorter,
+                                       h.worst, n - wrong, n, error.message);
     sl_arena_free(&arena);
 }
 

@@ -1,6 +1,7 @@
-/* golden/real: next-token distributions of real quantised files, computed in f32 by transformers. Divergence is over the
- * recorded 256 most likely tokens and the rest as one bucket: below 1e-6 on average in exact arithmetic, at most 1.05
- * times llama.cpp's figure (the README's table) in fast. Greedy continuations must be the same in exact arithmetic. */
+/* golden/real: next-token distributions of real quantised files, computed in f32 by transformers. Divergence is over
+ * the recorded 256 most likely tokens and the rest as one bucket: below 1e-6 on average in exact arithmetic, at most
+ * 1.05 times llama.cpp's figure (the README's table) in fast. Greedy continuations must be the same in exact
+ * arithmetic. */
 #include "golden/golden.h"
 #include "golden/reference.h"
 
@@ -98,7 +99,8 @@ static bool one_text(engine *e, const sl_safetensors *expected, int text, figure
     return good;
 }
 
-static void run(golden *g, const char *path, const char *stem, const sl_safetensors *expected, bool exact, double llama) {
+static void run(golden *g, const char *path, const char *stem, const sl_safetensors *expected, bool exact,
+                double llama) {
     char name[256];
     sllm_error error = {0};
     figures f = {0};
@@ -111,8 +113,9 @@ static void run(golden *g, const char *path, const char *stem, const sl_safetens
     bool good = done && f.n && mean <= limit && !f.greedy_wrong;
     char greedy[48] = "";
     if (exact) snprintf(greedy, sizeof greedy, ", greedy %d of %d", f.n_greedy - f.greedy_wrong, f.n_greedy);
-    (good ? golden_pass : golden_fail)(g, name, "mean KLD %.3e (limit %.3e), max %.1e, top-1 %.1f %% of %d%s %s", mean, limit,
-                                       f.worst, 100.0 * f.same_top / (f.n ? f.n : 1), f.n, greedy, error.message);
+    (good ? golden_pass : golden_fail)(g, name, "mean KLD %.3e (limit %.3e), max %.1e, top-1 %.1f %% of %d%s %s", mean,
+                                       limit, f.worst, 100.0 * f.same_top / (f.n ? f.n : 1), f.n, greedy,
+                                       error.message);
 }
 
 static const char *folder; /* of the kind that runs now: golden_each hands over paths alone */

@@ -16,7 +16,12 @@ static void report(const char *verdict, const char *name, const char *format, va
 }
 
 #define REPORT(verdict) \
-    do { va_list arguments; va_start(arguments, format); report(verdict, name, format, arguments); va_end(arguments); } while (0)
+    do { \
+        va_list arguments; \
+        va_start(arguments, format); \
+        report(verdict, name, format, arguments); \
+        va_end(arguments); \
+    } while (0)
 
 void golden_pass(golden *g, const char *name, const char *format, ...) { g->passed++; REPORT("ok"); }
 void golden_fail(golden *g, const char *name, const char *format, ...) { g->failed++; REPORT("FAIL"); }

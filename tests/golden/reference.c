@@ -34,7 +34,8 @@ sllm_status engine_logits(engine *e, const int32_t *ids, int n, float *logits,
     return sl_forward(e->model, e->work, e->kv, ids, n, &params, error);
 }
 
-sllm_status engine_greedy(engine *e, const int32_t *prompt, int n_prompt, int n_new, int32_t *tokens, sllm_error *error) {
+sllm_status engine_greedy(engine *e, const int32_t *prompt, int n_prompt, int n_new, int32_t *tokens,
+                          sllm_error *error) {
     int n_vocab = e->model->config.n_vocab;
     float *logits = malloc((size_t)n_vocab * sizeof *logits);
     sl_forward_params params = {.logits = logits};

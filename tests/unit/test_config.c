@@ -27,9 +27,10 @@ static sllm_status read_json(const char *text, sl_arena *arena, sl_config *confi
 /* A small Llama with `extra` members at the end (the last of two equal keys wins). */
 static sllm_status read_llama(const char *extra, sl_config *config, sl_arena *arena, sllm_error *error) {
     char text[2048];
-    snprintf(text, sizeof text, "{\"model_type\": \"llama\", \"vocab_size\": 320, \"hidden_size\": 64, \"intermediate_size\": 160, "
-             "\"num_hidden_layers\": 3, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-             "\"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-5%s%s}", *extra ? ", " : "", extra);
+    snprintf(text, sizeof text, "{\"model_type\": \"llama\", \"vocab_size\": 320, \"hidden_size\": 64, "
+             "\"intermediate_size\": 160, \"num_hidden_layers\": 3, \"num_attention_heads\": 4, "
+             "\"num_key_value_heads\": 2, \"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-5%s%s}",
+             *extra ? ", " : "", extra);
     return read_json(text, arena, config, error);
 }
 
@@ -46,9 +47,10 @@ static void test_defaults(void **state) {
     assert_int_equal(c.bias_qkv, SL_BIAS_NEVER);
 
     /* the published text part of a multimodal Gemma 3 leaves most keys out */
-    assert_int_equal(read_json("{\"model_type\": \"gemma3\", \"text_config\": {\"model_type\": \"gemma3_text\", \"hidden_size\": 2560, "
-                               "\"intermediate_size\": 10240, \"num_hidden_layers\": 34, \"sliding_window\": 1024, "
-                               "\"rope_scaling\": {\"factor\": 8.0, \"rope_type\": \"linear\"}}}", &arena, &c, &error), SLLM_OK);
+    assert_int_equal(read_json("{\"model_type\": \"gemma3\", \"text_config\": {\"model_type\": \"gemma3_text\", "
+                               "\"hidden_size\": 2560, \"intermediate_size\": 10240, \"num_hidden_layers\": 34, "
+                               "\"sliding_window\": 1024, \"rope_scaling\": {\"factor\": 8.0, "
+                               "\"rope_type\": \"linear\"}}}", &arena, &c, &error), SLLM_OK);
     assert_int_equal(c.n_heads, 8);
     assert_int_equal(c.n_kv_heads, 4);
     assert_int_equal(c.head_dim, 256);
@@ -65,11 +67,12 @@ static void test_defaults(void **state) {
     assert_int_equal(read_json("{\"model_type\": \"mistral\"}", &arena, &c, &error), SLLM_OK);
     assert_int_equal(c.layers[0].window, 4096);
     /* qwen2 says a window and that it is not used */
-    assert_int_equal(read_json("{\"model_type\": \"qwen2\", \"sliding_window\": 8, \"use_sliding_window\": false}", &arena, &c,
-                               &error), SLLM_OK);
+    assert_int_equal(read_json("{\"model_type\": \"qwen2\", \"sliding_window\": 8, \"use_sliding_window\": false}",
+                               &arena, &c, &error), SLLM_OK);
     assert_int_equal(c.layers[31].window, 0);
     /* dynamic scaling: the file's length is the one before scaling */
-    assert_int_equal(read_llama("\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", &c, &arena, &error), SLLM_OK);
+    assert_int_equal(read_llama("\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", &c, &arena, &error),
+                     SLLM_OK);
     assert_int_equal(c.rope_original_ctx, 512);
     assert_int_equal(c.n_ctx_train, 1024);
     sl_arena_free(&arena);
@@ -80,15 +83,17 @@ static void test_transformers_5(void **state) {
     sl_config c;
     sllm_error error;
     (void)state;
-    assert_int_equal(read_json("{\"model_type\": \"gemma3_text\", \"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", "
-                               "\"sliding_attention\"], \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5e5, "
-                               "\"rope_type\": \"default\"}, \"sliding_attention\": {\"rope_theta\": 7e3}}}", &arena, &c, &error),
-                     SLLM_OK);
+    assert_int_equal(read_json("{\"model_type\": \"gemma3_text\", \"num_hidden_layers\": 2, "
+                               "\"layer_types\": [\"full_attention\", \"sliding_attention\"], "
+                               "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5e5, "
+                               "\"rope_type\": \"default\"}, \"sliding_attention\": {\"rope_theta\": 7e3}}}",
+                               &arena, &c, &error), SLLM_OK);
     assert_true(c.rope_base == 5e5f && c.rope_local_base == 7e3f);
     assert_int_equal(c.layers[0].window, 0);
     assert_int_equal(c.layers[1].window, 4096);
     assert_int_equal(read_llama("\"rope_parameters\": {\"rope_theta\": 5e5, \"rope_type\": \"llama3\", \"factor\": 8, "
-                                "\"low_freq_factor\": 1, \"high_freq_factor\": 4, \"original_max_position_embeddings\": 64}",
+                                "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+                                "\"original_max_position_embeddings\": 64}",
                                 &c, &arena, &error), SLLM_OK);
     assert_int_equal(c.rope_scaling, SL_ROPE_LLAMA3);
     assert_int_equal(c.rope_original_ctx, 64);
@@ -122,8 +127,10 @@ static void test_refused(void **state) {
         {"\"rope_scaling\": {\"type\": \"spiral\", \"factor\": 2}", "spiral", SLLM_ERROR_UNSUPPORTED},
         {"\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 2}", "low_freq_factor", SLLM_ERROR_FORMAT},
         {"\"rope_scaling\": {\"type\": \"longrope\"}", "longrope", SLLM_ERROR_FORMAT},
-        {"\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [1]}", "factor", SLLM_ERROR_FORMAT},
-        {"\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1,1,1,1,1,1,1,1], \"long_factor\": [1,1,1,0,1,1,1,1]}",
+        {"\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [1]}",
+         "factor", SLLM_ERROR_FORMAT},
+        {"\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1,1,1,1,1,1,1,1], "
+         "\"long_factor\": [1,1,1,0,1,1,1,1]}",
          "item 3", SLLM_ERROR_FORMAT},
         {"\"model_type\": \"phi3\", \"partial_rotary_factor\": 2.0", "partial_rotary_factor", SLLM_ERROR_FORMAT},
         {"\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.01", "partial_rotary_factor", SLLM_ERROR_FORMAT},
@@ -142,7 +149,8 @@ static void test_refused(void **state) {
         {"\"model_type\": \"bert\"", "encoder", SLLM_ERROR_UNSUPPORTED},
         {"\"model_type\": \"mamba\"", "known are llama, mistral", SLLM_ERROR_UNSUPPORTED},
         {"\"model_type\": 5", "model_type", SLLM_ERROR_FORMAT},
-        {"\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"layer_types\": [\"full_attention\"]", "layer_types", SLLM_ERROR_FORMAT},
+        {"\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"layer_types\": [\"full_attention\"]",
+         "layer_types", SLLM_ERROR_FORMAT},
         {"\"model_type\": \"qwen3\", \"layer_types\": [\"full_attention\", \"linear_attention\", \"full_attention\"]",
          "linear_attention", SLLM_ERROR_UNSUPPORTED},
         {"\"model_type\": \"smollm3\", \"no_rope_layers\": [1, 1]", "no_rope_layers", SLLM_ERROR_FORMAT},
@@ -266,7 +274,8 @@ static void test_gguf_refused(void **state) {
         {{"llama.rope.dimension_count", NULL, 15}, "rope.dimension_count", SLLM_ERROR_FORMAT},
         {{"llama.rope.dimension_count", NULL, 18}, "rope.dimension_count", SLLM_ERROR_FORMAT},
         {{"llama.rope.dimension_count", NULL, 0}, "rope.dimension_count", SLLM_ERROR_FORMAT},
-        {{"llama.attention.layer_norm_rms_epsilon", NULL, NAN}, "llama.attention.layer_norm_rms_epsilon", SLLM_ERROR_FORMAT},
+        {{"llama.attention.layer_norm_rms_epsilon", NULL, NAN}, "llama.attention.layer_norm_rms_epsilon",
+         SLLM_ERROR_FORMAT},
         {{"llama.attention.layer_norm_rms_epsilon", NULL, -0.5}, "layer_norm_epsilon", SLLM_ERROR_FORMAT},
     };
     (void)state;
@@ -313,7 +322,8 @@ static void test_regimes(void **state) {
     sllm_error error;
     float a[8], b[8], factor;
     (void)state;
-    assert_int_equal(read_llama("\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", &c, &arena, &error), SLLM_OK);
+    assert_int_equal(read_llama("\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", &c, &arena, &error),
+                     SLLM_OK);
     assert_int_equal(sl_rope_regime(&c, 512), 0);
     assert_int_equal(sl_rope_regime(&c, 513), 513);
     /* transformers: base * (factor * length / original - (factor - 1)) ^ (dim / (dim - 2)) */

@@ -1,5 +1,5 @@
-/* The forward pass: the same bits however a timeline is cut into chunks, threads and calls; errors change nothing; every
- * allocation may fail. The models are those under tests/golden/data, one of each kind of block. */
+/* The forward pass: the same bits however a timeline is cut into chunks, threads and calls; errors change nothing;
+ * every allocation may fail. The models are those under tests/golden/data, one of each kind of block. */
 #include "base/file.h"
 #include "model/forward.h"
 #include "unit/fail_alloc.h"
@@ -160,7 +160,8 @@ static void test_refusals(void **state) {
     sllm_error error = {0};
     int asked = 0;
     engine e = open_engine(DATA "models/mistral-headdim-f16", true, 1);
-    float *before = malloc((size_t)e.model->config.n_vocab * sizeof *before), *after = malloc((size_t)e.model->config.n_vocab * sizeof *after);
+    float *before = malloc((size_t)e.model->config.n_vocab * sizeof *before);
+    float *after = malloc((size_t)e.model->config.n_vocab * sizeof *after);
     sl_forward_params cancelling = {.is_cancelled = after_some, .user = &asked};
     sl_kv *kv = NULL;
     sl_work *work = NULL;
@@ -369,7 +370,8 @@ static void test_unused_ids(void **state) {
     for (int i = 0; i < 300; i++) sl_buffer_printf(&json, "%s\"t%d\": %d", i ? ", " : "", i, i);
     sl_buffer_puts(&json, "}}, \"added_tokens\": [");
     for (int i = 0; i < 8; i++)
-        sl_buffer_printf(&json, "%s{\"id\": %d, \"content\": \"%s\", \"special\": true}", i ? ", " : "", 300 + i, names[i]);
+        sl_buffer_printf(&json, "%s{\"id\": %d, \"content\": \"%s\", \"special\": true}", i ? ", " : "", 300 + i,
+                         names[i]);
     sl_buffer_puts(&json, "]}");
     snprintf(vocab, sizeof vocab, "%s/tokenizer.json", folder);
     float logits[2][320], plain[2][320];
