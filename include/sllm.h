@@ -6,6 +6,12 @@
  * comment says otherwise. The library never prints, exits, aborts, reads the environment or keeps global state (the
  * table of kernels, chosen once from CPUID, excepted).
  *
+ * NULL: a function given NULL for a pointer that it needs returns SLLM_ERROR_ARGUMENT; one that returns no status gives
+ * 0, NULL, -1 or false, _get_info gives empty texts, and _init and _free and their like do nothing. Pointers that may
+ * be NULL otherwise: `error` everywhere, `params` (the defaults hold), an array of no items, and what a comment names.
+ *
+ * Errors: *error is for reading after a failure; after SLLM_OK what it holds means nothing.
+ *
  * Threads: a model is immutable after loading and may be shared by any number of threads. A session, a sampler or a
  * stream belongs to one thread at a time. Two threads may use two sessions on one model at once.
  *
@@ -74,7 +80,8 @@ typedef struct sllm_machine {
 
 SLLM_API void sllm_machine_info(sllm_machine *machine);
 
-/* Chooses the kernels: "auto", "scalar", "avx2", "avx512". Only before the first model is loaded.
+/* Chooses the kernels: "auto", "scalar", "avx2", "avx512". Holds from the next operation on,
+ * for every model: call it while nothing is being computed, or one answer mixes the roundings of two.
  * SLLM_ERROR_UNSUPPORTED when this processor lacks them. */
 SLLM_API sllm_status sllm_kernels_force(const char *name, sllm_error *error);
 

@@ -20,7 +20,7 @@ typedef struct sllm_hub_params {
     const char *cache_dir;      /* the model cache, e.g. ~/.cache/sllm/models; made on demand */
     const char *catalogue_path; /* a catalogue file; NULL: the one built into the library */
     const char *endpoint;       /* hub address; NULL: the catalogue's default */
-    const char *token_path;     /* file holding an access token, for its owner's eyes only (mode 600 or 400); NULL: none.
+    const char *token_path;     /* file holding an access token, readable by its owner only (mode 600); NULL: none.
                                    Its content is sent to `endpoint` only */
     const char *python;         /* interpreter for `-m pip`; NULL: "python3" */
     int stall_seconds;          /* a transfer slower than 1 byte/s for so long is retried; 0: 30 */
@@ -46,16 +46,20 @@ SLLM_API sllm_status sllm_hub_resolve(sllm_hub *hub, const char *model, char **p
 /* Downloads MODEL (catalogue name, hf:owner/repo[/file.gguf][@revision]) into the cache unless it is there, verifies
  * it, and gives its path as _resolve does. Of a repository: its safetensors checkpoint when it has one, otherwise its
  * one GGUF file; SLLM_ERROR_ARGUMENT lists the files when there are several. Interrupted transfers resume; nothing
- * half-written has the final name. A second process that pulls the same model waits for the first. */
+ * half-written has the final name. A second process that pulls from the same repository waits for the first. */
 SLLM_API sllm_status sllm_hub_pull(sllm_hub *hub, const char *model, char **path, sllm_error *error);
 
 /* What the cache holds, as a JSON array: name, path, bytes, files, source, verified (last time, or null), partial.
  * Caller frees. */
 SLLM_API sllm_status sllm_hub_list(sllm_hub *hub, char **json, sllm_error *error);
-/* Removes a cached model, its partial files included. *bytes (may be NULL): what was freed. */
+/* Removes a cached model, its partial files included; a file that another cached model has too (hf:o/r and
+ * hf:o/r/file.gguf) stays until that one goes. *bytes (may be NULL): what was freed. */
 SLLM_API sllm_status sllm_hub_remove(sllm_hub *hub, const char *model, uint64_t *bytes, sllm_error *error);
 /* Recomputes checksums against those recorded at download. model NULL: all. The report is a JSON array of {name, file,
- * ok, expected, actual}; SLLM_ERROR_FORMAT when one differs (report still given). Caller frees. */
+ * state, ok, expected, actual}, where state is "ok", "damaged", "missing" or "unreadable" for a file of a whole model,
+ * "unfinished" for a model whose pull did not end (or goes on), and "manifest damaged" for one whose manifest cannot be
+ * read; ok says whether state is "ok". SLLM_ERROR_FORMAT (report still given) unless all are ok or unfinished. Waits
+ * for a process that removes the model. Caller frees. */
 SLLM_API sllm_status sllm_hub_verify(sllm_hub *hub, const char *model, char **json, sllm_error *error);
 
 /* Checks machine, libraries, cache and permissions: a JSON array of {check, ok, detail, advice}. Caller frees. */

@@ -24,7 +24,8 @@ sllm_status sllm_generate(sllm_session *session, const int32_t *ids, size_t n, c
     if (!out) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_generate: out is NULL");
     *out = (sllm_generation){.choice = -1};
     if (!session) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_generate: session is NULL");
-    if (!ids || n == 0)
+    if (!ids && n > 0) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_generate: ids is NULL");
+    if (n == 0)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_generate: the prompt is empty; it needs at least one token");
     sllm_generate_params defaults;
     sllm_generate_params_init(&defaults);

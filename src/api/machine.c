@@ -1,5 +1,6 @@
 /* The machine, the kernels in use, and the small functions of the public interface. */
 #include "base/cpu.h"
+#include "base/error.h"
 #include "sllm.h"
 #include "tensor/kernels.h"
 
@@ -30,7 +31,7 @@ const char *sllm_version(void) { return SLLM_VERSION; }
 void sllm_free(void *memory) { free(memory); }
 
 sllm_status sllm_kernels_force(const char *name, sllm_error *error) {
-    if (error) *error = (sllm_error){0};
+    if (!name) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_kernels_force: name is NULL");
     return sl_kernels_choose(name, error);
 }
 
@@ -114,6 +115,7 @@ static void list_features(char *out, size_t size) {
 }
 
 void sllm_machine_info(sllm_machine *machine) {
+    if (!machine) return;
     *machine = (sllm_machine){.n_cpus = sl_cpu_count()};
     FILE *file = fopen("/proc/meminfo", "r");
     if (file) {

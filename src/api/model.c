@@ -16,10 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-void sllm_model_params_init(sllm_model_params *params) { *params = (sllm_model_params){0}; }
+void sllm_model_params_init(sllm_model_params *params) {
+    if (params) *params = (sllm_model_params){0};
+}
 
 sllm_status sllm_model_load(const char *path, const sllm_model_params *params, sllm_model **model, sllm_error *error) {
     sl_model *loaded = NULL;
+    if (!model) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_model_load: model is NULL");
+    *model = NULL;
+    if (!path) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_model_load: path is NULL");
     if (error) *error = (sllm_error){0};
     sllm_status status = sl_model_load(path, params, &loaded, error);
     *model = sl_model_public(loaded);
@@ -49,6 +54,9 @@ static void count_types(const sl_model *m, uint64_t elements[SL_TYPE_COUNT], uin
 }
 
 void sllm_model_get_info(const sllm_model *model, sllm_model_info *info) {
+    if (!info) return;
+    *info = (sllm_model_info){.path = "", .format = "", .name = "", .family = "", .licence = "", .element_type = ""};
+    if (!model) return;
     const sl_model *m = sl_model_of_const(model);
     const sl_config *c = &m->config;
     uint64_t elements[SL_TYPE_COUNT], most = 0;
@@ -162,6 +170,9 @@ static void describe_template(sl_buffer *out, const sl_model *m) {
 }
 
 sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error *error) {
+    if (json) *json = NULL;
+    if (!model || !json)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_model_describe: %s is NULL", model ? "json" : "model");
     const sl_model *m = sl_model_of_const(model);
     sllm_model_info info;
     sl_buffer out = {0};
@@ -249,7 +260,9 @@ sllm_status sllm_model_plan(const char *path, const char *type, int n_ctx, int n
                             sllm_error *error) {
     headers h = {0};
     sllm_machine machine;
-    *plan = (sllm_plan){0};
+    if (plan) *plan = (sllm_plan){0};
+    if (!path || !plan)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_model_plan: %s is NULL", path ? "plan" : "path");
     if (error) *error = (sllm_error){0};
     if (n_ctx < 0 || n_batch < 1)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "a plan for %d sequences of %d positions; need at least 1 of each",

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/number.h"
 #include "format/checkpoint.h"
 #include "format/gguf.h"
 
@@ -25,6 +26,10 @@ struct sllm_tensor_file {
     const sl_safetensors *tensors; /* of the file or the folder */
 };
 
+static sllm_status fail_null(sllm_error *error, const char *function, const char *parameter) {
+    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: %s is NULL", function, parameter);
+}
+
 static bool begins_with_gguf(const char *path) {
     char magic[4];
     FILE *file = sl_path_is_file(path) ? fopen(path, "rb") : NULL;
@@ -35,7 +40,9 @@ static bool begins_with_gguf(const char *path) {
 
 sllm_status sllm_tensor_file_open(const char *path, sllm_tensor_file **out, sllm_error *error) {
     sllm_status status;
+    if (!out) return fail_null(error, __func__, "file");
     *out = NULL;
+    if (!path) return fail_null(error, __func__, "path");
     sllm_tensor_file *file = calloc(1, sizeof *file);
     if (!file) return sl_fail_memory(error, path, 0);
     size_t length = strlen(path);
@@ -62,6 +69,7 @@ void sllm_tensor_file_close(sllm_tensor_file *file) {
 }
 
 size_t sllm_tensor_file_count(const sllm_tensor_file *file) {
+    if (!file) return 0;
     return file->gguf ? sl_gguf_tensor_count(file->gguf) : sl_safetensors_count(file->tensors);
 }
 
@@ -70,13 +78,15 @@ static const sl_tensor *tensor_at(const sllm_tensor_file *file, size_t index) {
 }
 
 ptrdiff_t sllm_tensor_file_find(const sllm_tensor_file *file, const char *name) {
+    if (!file || !name) return -1;
     const sl_tensor *tensor = file->gguf ? sl_gguf_tensor(file->gguf, name) : sl_safetensors_get(file->tensors, name);
     return tensor ? tensor - tensor_at(file, 0) : -1; /* both keep their tensors in one array */
 }
 
 sllm_status sllm_tensor_file_info(const sllm_tensor_file *file, size_t index, sllm_tensor_info *info,
                                   sllm_error *error) {
-    *info = (sllm_tensor_info){0};
+    if (info) *info = (sllm_tensor_info){0};
+    if (!file || !info) return fail_null(error, __func__, file ? "info" : "file");
     if (index >= sllm_tensor_file_count(file))
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "tensor %zu of %zu: no such index", index,
                        sllm_tensor_file_count(file));
@@ -107,6 +117,7 @@ static sllm_status check_range(const sllm_tensor_file *file, size_t index, uint6
 
 sllm_status sllm_tensor_file_read_f32(const sllm_tensor_file *file, size_t index, uint64_t first, size_t n, float *out,
                                       sllm_error *error) {
+    if (!file || (!out && n > 0)) return fail_null(error, __func__, file ? "out" : "file");
     sllm_status status = check_range(file, index, first, n, error);
     if (status) return status;
     const sl_tensor *tensor = tensor_at(file, index);
@@ -134,6 +145,7 @@ sllm_status sllm_tensor_file_read_f32(const sllm_tensor_file *file, size_t index
 
 sllm_status sllm_tensor_file_read_i64(const sllm_tensor_file *file, size_t index, uint64_t first, size_t n,
                                       int64_t *out, sllm_error *error) {
+    if (!file || (!out && n > 0)) return fail_null(error, __func__, file ? "out" : "file");
     sllm_status status = check_range(file, index, first, n, error);
     if (status) return status;
     const sl_tensor *tensor = tensor_at(file, index);
@@ -161,11 +173,9 @@ static void write_value(sl_buffer *out, const sl_gguf_value *value);
 
 /* The shortest text that reads back as the same float: 1e-05, not 9.999999747378752e-06. */
 static void write_f32(sl_buffer *out, double value) {
-    char text[32];
-    int digits = 6;
-    do snprintf(text, sizeof text, "%.*g", digits, value);
-    while (strtof(text, NULL) != (float)value && ++digits <= 9);
-    sl_buffer_puts(out, isfinite(value) ? text : "null");
+    char text[SL_NUMBER_SIZE] = "null";
+    if (isfinite(value)) sl_format_float(text, (float)value);
+    sl_buffer_puts(out, text);
 }
 
 /* A long array becomes {"length": n, "first": [...]}. */
@@ -220,6 +230,8 @@ static void write_safetensors(sl_buffer *out, const sllm_tensor_file *file) {
 sllm_status sllm_tensor_file_metadata(const sllm_tensor_file *file, char **json, sllm_error *error) {
     sl_buffer out = {0};
     size_t length;
+    if (json) *json = NULL;
+    if (!file || !json) return fail_null(error, __func__, file ? "json" : "file");
     if (file->gguf) write_gguf(&out, file->gguf);
     else write_safetensors(&out, file);
     *json = sl_buffer_take(&out, &length);
@@ -235,7 +247,10 @@ struct sllm_tensor_writer {
 sllm_status sllm_tensor_writer_new(const char *path, const char *name, const int64_t *shape, int n_dims,
                                    sllm_tensor_writer **out, sllm_error *error) {
     sl_tensor tensor = {.name = name, .type = SL_F32, .n_dims = n_dims};
+    if (!out) return fail_null(error, __func__, "writer");
     *out = NULL;
+    if (!path || !name || (!shape && n_dims > 0))
+        return fail_null(error, __func__, !path ? "path" : !name ? "name" : "shape");
     if (n_dims < 0 || n_dims > 8)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: %d dimensions; 0 to 8 are possible", path, n_dims);
     for (int i = 0; i < n_dims; i++) tensor.shape[i] = shape[i];
@@ -248,12 +263,14 @@ sllm_status sllm_tensor_writer_new(const char *path, const char *name, const int
 }
 
 sllm_status sllm_tensor_writer_write(sllm_tensor_writer *writer, const float *values, size_t n, sllm_error *error) {
+    if (!writer || (!values && n > 0)) return fail_null(error, __func__, writer ? "values" : "writer");
     if (n > SIZE_MAX / sizeof *values)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "%zu values are more than memory can hold", n);
     return sl_safetensors_writer_write(writer->file, values, n * sizeof *values, error);
 }
 
 sllm_status sllm_tensor_writer_finish(sllm_tensor_writer *writer, sllm_error *error) {
+    if (!writer) return fail_null(error, __func__, "writer");
     sllm_status status = sl_safetensors_writer_finish(writer->file, error);
     free(writer);
     return status;

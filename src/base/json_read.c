@@ -3,6 +3,7 @@
 #include "base/json.h"
 
 #include "base/error.h"
+#include "base/number.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -283,7 +284,7 @@ bool sl_json_int64(const sl_json *value, int64_t *out) {
 
 bool sl_json_double(const sl_json *value, double *out) {
     if (!value || value->type != SL_JSON_NUMBER) return false;
-    *out = strtod(value->text, NULL);
+    *out = sl_strtod(value->text, NULL);
     return true;
 }
 

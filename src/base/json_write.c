@@ -1,9 +1,8 @@
 #include "base/json.h"
+#include "base/number.h"
 #include "base/utf8.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 void sl_json_write_string(sl_buffer *out, const char *text, size_t length) {
@@ -29,25 +28,19 @@ void sl_json_write_string(sl_buffer *out, const char *text, size_t length) {
 }
 
 void sl_json_write_double(sl_buffer *out, double value) {
-    char text[40];
+    char text[SL_NUMBER_SIZE];
     if (!isfinite(value)) {
         sl_buffer_puts(out, "null");
         return;
     }
-    for (int digits = 6; digits <= 17; digits++) { /* the fewest that read back the same */
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
-    }
+    sl_format_double(text, value);
     sl_buffer_puts(out, text);
 }
 
 void sl_json_put_float(sl_buffer *out, const char *key, float value) {
-    char text[32] = "null";
+    char text[SL_NUMBER_SIZE] = "null";
     sl_json_key(out, key);
-    for (int digits = 6; isfinite(value) && digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value) break;
-    }
+    if (isfinite(value)) sl_format_float(text, value);
     sl_buffer_puts(out, text);
 }
 

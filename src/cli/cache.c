@@ -97,18 +97,25 @@ const cli_command cli_command_rm = {
 
 /* ---------------------------------------------------------------- verify */
 
+/* States that are a complaint stand out. */
+static const char *state_word(const char *state) {
+    static const char *const words[][2] = {{"ok", "ok"},
+                                           {"unfinished", "unfinished"},
+                                           {"damaged", "DAMAGED"},
+                                           {"missing", "MISSING"},
+                                           {"manifest damaged", "NO RECORD"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(state, words[i][0])) return words[i][1];
+    return "UNREADABLE";
+}
+
 static void print_verified(cli_app *app, const sl_json *item, void *user) {
-    bool ok = false;
     const char *actual = cli_json_text(item, "actual"), *expected = cli_json_text(item, "expected");
+    const char *state = cli_json_text(item, "state");
     (void)user;
-    sl_json_bool(sl_json_get(item, "ok"), &ok);
-    cli_printf(app, "%-8s %-28s %s\n",
-               ok          ? "ok"
-               : actual[0] ? "DAMAGED"
-                           : "MISSING",
-               cli_json_text(item, "name"), cli_json_text(item, "file"));
-    if (!ok && actual[0])
-        cli_printf(app, "         sha256 %s, expected %s\n", actual, expected[0] ? expected : "(none recorded)");
+    cli_printf(app, "%-10s %-28s %s\n", state_word(state), cli_json_text(item, "name"), cli_json_text(item, "file"));
+    if (!strcmp(state, "damaged"))
+        cli_printf(app, "%-10s sha256 %s, expected %s\n", "", actual, expected[0] ? expected : "(none recorded)");
 }
 
 static int run_verify(cli_app *app, const void *given, int n_arguments, char **arguments) {
@@ -129,7 +136,8 @@ const cli_command cli_command_verify = {
     .name = "verify",
     .arguments = "[MODEL]",
     .summary = "Compare the checksums of cached models with those recorded at download",
-    .details = "Without MODEL: all. The exit status is 1 when a file differs.",
+    .details = "Without MODEL: all. The exit status is 1 when a file differs or a record is damaged; an unfinished "
+               "download is neither.",
     .groups = cache_groups,
     .values_size = sizeof(cli_hub_values),
     .max_arguments = 1,

@@ -86,20 +86,59 @@ sllm_status sllm_hub_resolve(sllm_hub *hub, const char *model, char **path, sllm
 
 /* ---------------------------------------------------------------- manifests by model */
 
-/* The manifest of MODEL: by catalogue name (whichever source was pulled), hf: name, id, or the name `list` shows. */
-static sllm_status find_manifest(sllm_hub *hub, const char *model, sl_manifest *manifest, sllm_error *error) {
+/* Whether there is a manifest of this id, damaged ones included: SLLM_OK, or SLLM_ERROR_NOT_FOUND. */
+static sllm_status has_manifest(sllm_hub *hub, const char *id, sllm_error *error) {
+    sl_manifest manifest;
+    sllm_status status = sl_manifest_read(hub, id, &manifest, error);
+    if (!status) sl_manifest_free(&manifest);
+    return status == SLLM_ERROR_FORMAT ? SLLM_OK : status;
+}
+
+/* The id of MODEL's manifest: by catalogue name (whichever source was pulled), hf: name, or id. */
+static sllm_status find_id(sllm_hub *hub, const char *model, char id[SL_HUB_ID], sllm_error *error) {
     sl_source source;
     sllm_status status = SLLM_ERROR_NOT_FOUND;
     const sl_json *entry = sl_catalogue_find(hub, model);
-    for (size_t i = 0; entry && status == SLLM_ERROR_NOT_FOUND && sl_source_of_entry(entry, i, &source); i++)
-        status = sl_manifest_read(hub, source.id, manifest, error);
-    if (!entry && sl_name_is_hf(model)) {
-        status = sl_source_find(hub, model, &source, error);
-        return status ? status : sl_manifest_read(hub, source.id, manifest, error);
+    for (size_t i = 0; entry && status == SLLM_ERROR_NOT_FOUND && sl_source_of_entry(entry, i, &source); i++) {
+        snprintf(id, SL_HUB_ID, "%s", source.id);
+        status = has_manifest(hub, id, error);
     }
-    if (!entry && sl_name_is_safe_path(model) && !strchr(model, '/') && strlen(model) < SL_HUB_ID)
-        status = sl_manifest_read(hub, model, manifest, error);
+    if (entry) return status;
+    if (sl_name_is_hf(model)) {
+        status = sl_source_find(hub, model, &source, error);
+        snprintf(id, SL_HUB_ID, "%s", status ? "" : source.id);
+        return status ? status : has_manifest(hub, id, error);
+    }
+    if (!sl_name_is_safe_path(model) || strchr(model, '/') || strlen(model) >= SL_HUB_ID) return status;
+    snprintf(id, SL_HUB_ID, "%s", model);
+    return has_manifest(hub, id, error);
+}
+
+/* Reads a manifest and takes the lock of its files. What was read before the lock may be gone or another by now, so it
+ * is read once more. The caller gives both back with close_manifest. */
+static sllm_status open_locked(sllm_hub *hub, const char *id, sl_manifest *manifest, int *lock, sllm_error *error) {
+    char place[SL_HUB_ID], now[SL_HUB_ID];
+    *lock = -1;
+    sllm_status status = sl_manifest_read(hub, id, manifest, error);
+    while (!status) {
+        sl_cache_place(manifest->path, place);
+        sl_manifest_free(manifest);
+        status = sl_cache_lock(hub, place, lock, error);
+        if (status) return status;
+        status = sl_manifest_read(hub, id, manifest, error);
+        if (!status) sl_cache_place(manifest->path, now);
+        if (!status && !strcmp(place, now)) return SLLM_OK;
+        sl_cache_unlock(hub, place, *lock);
+        *lock = -1;
+    }
     return status;
+}
+
+static void close_manifest(sllm_hub *hub, sl_manifest *manifest, int lock) {
+    char place[SL_HUB_ID];
+    sl_cache_place(manifest->path, place);
+    sl_cache_unlock(hub, place, lock);
+    sl_manifest_free(manifest);
 }
 
 static sllm_status not_cached(sllm_hub *hub, const char *model, sllm_error *error) {
@@ -234,11 +273,42 @@ static void remove_empty_parents(const sllm_hub *hub, const char *relative) {
     }
 }
 
-static sllm_status remove_files(sllm_hub *hub, const sl_manifest *manifest, uint64_t *freed, sllm_error *error) {
+static bool has_file(const sl_manifest *manifest, const char *path) {
+    for (size_t i = 0; i < manifest->n_files; i++)
+        if (!strcmp(manifest->files[i].path, path)) return true;
+    return false;
+}
+
+/* Marks those files that other models have too: hf:O/R and hf:O/R/FILE share theirs. The others' manifests cannot gain
+ * such a file meanwhile, since it lies in the place that is locked. */
+static sllm_status find_shared(sllm_hub *hub, const sl_manifest *manifest, bool *shared, sllm_error *error) {
+    sl_arena arena = {0};
+    const char **ids;
+    size_t n;
+    sllm_status status = sl_manifest_ids(hub, &arena, &ids, &n, error);
+    for (size_t k = 0; k < n && !status; k++) {
+        sl_manifest other;
+        if (!strcmp(ids[k], manifest->id)) continue;
+        sllm_status read = sl_manifest_read(hub, ids[k], &other, error);
+        if (read == SLLM_ERROR_MEMORY) status = read;
+        if (read) continue; /* a damaged one has to be pulled again anyway */
+        for (size_t i = 0; i < manifest->n_files; i++)
+            if (has_file(&other, manifest->files[i].path)) shared[i] = true;
+        sl_manifest_free(&other);
+    }
+    sl_arena_free(&arena);
+    return status;
+}
+
+static sllm_status remove_files(sllm_hub *hub, sl_manifest *manifest, uint64_t *freed, sllm_error *error) {
     static const char *const endings[] = {"", ".partial", ".partial.etag"};
     char path[SL_HUB_PATH], ending[SL_HUB_PATH + 16];
-    sllm_status status = SLLM_OK;
+    bool *shared = sl_arena_array(&manifest->arena, manifest->n_files + 1, sizeof *shared);
+    if (!shared) return sl_fail_memory(error, "manifest", manifest->n_files);
+    memset(shared, 0, manifest->n_files + 1);
+    sllm_status status = find_shared(hub, manifest, shared, error);
     for (size_t i = 0; i < manifest->n_files && !status; i++) {
+        if (shared[i]) continue;
         status = sl_cache_path(hub, manifest->files[i].path, path, error);
         for (size_t k = 0; k < 3 && !status; k++) {
             snprintf(ending, sizeof ending, "%s%s", path, endings[k]);
@@ -249,35 +319,49 @@ static sllm_status remove_files(sllm_hub *hub, const sl_manifest *manifest, uint
     return status;
 }
 
-sllm_status sllm_hub_remove(sllm_hub *hub, const char *model, uint64_t *bytes, sllm_error *error) {
+/* Without a manifest: a file put there by hand, under its own name or the catalogue's. */
+static sllm_status remove_foreign(sllm_hub *hub, const char *model, uint64_t *freed, sllm_error *error) {
+    sl_source source;
+    char path[SL_HUB_PATH];
+    int lock;
+    bool known = sl_catalogue_find(hub, model) && !sl_source_find(hub, model, &source, NULL) && source.pip;
+    const char *file = known ? source.id : model;
+    if (!sl_name_is_safe_path(file) || strchr(file, '/') || !ends_with(file, ".gguf") ||
+        sl_cache_path(hub, file, path, NULL) || !sl_path_is_file(path))
+        return not_cached(hub, model, error);
+    sllm_status status = sl_cache_lock(hub, file, &lock, error);
+    if (!status) status = remove_file(path, freed, error);
+    sl_cache_unlock(hub, file, lock);
+    return status;
+}
+
+static sllm_status remove_model(sllm_hub *hub, const char *id, uint64_t *freed, sllm_error *error) {
     sl_manifest manifest;
     char path[SL_HUB_PATH], relative[SL_HUB_ID + 32];
+    int lock;
+    sllm_status status = open_locked(hub, id, &manifest, &lock, error);
+    if (status) return status;
+    status = remove_files(hub, &manifest, freed, error);
+    snprintf(relative, sizeof relative, "manifests/%s.json", id);
+    if (!status) status = sl_cache_path(hub, relative, path, error);
+    if (!status) status = remove_file(path, freed, error);
+    close_manifest(hub, &manifest, lock);
+    return status;
+}
+
+sllm_status sllm_hub_remove(sllm_hub *hub, const char *model, uint64_t *bytes, sllm_error *error) {
+    char id[SL_HUB_ID];
     uint64_t freed = 0;
-    int lock = -1;
     if (bytes) *bytes = 0;
     if (!hub || !model) return sl_fail(error, SLLM_ERROR_ARGUMENT, "hub and model must be given");
     hub->cancelled = false;
-    sllm_status status = find_manifest(hub, model, &manifest, error);
+    sllm_status status = find_id(hub, model, id, error);
     if (status == SLLM_ERROR_NOT_FOUND) {
-        sl_source source; /* no manifest: a file put there by hand, under its own name or the catalogue's */
-        const char *file = sl_catalogue_find(hub, model) && !sl_source_find(hub, model, &source, NULL) && source.pip
-                               ? source.id
-                               : model;
-        if (!sl_name_is_safe_path(file) || strchr(file, '/') || !ends_with(file, ".gguf") ||
-            sl_cache_path(hub, file, path, NULL) || !sl_path_is_file(path))
-            return not_cached(hub, model, error);
-        status = remove_file(path, &freed, error);
-        if (bytes) *bytes = freed;
-        return status;
+        status = remove_foreign(hub, model, &freed, error);
+    } else if (!status) {
+        status = remove_model(hub, id, &freed, error);
+        if (status == SLLM_ERROR_NOT_FOUND) status = not_cached(hub, model, error); /* another process was faster */
     }
-    if (status) return status;
-    status = sl_cache_lock(hub, manifest.id, &lock, error);
-    if (!status) status = remove_files(hub, &manifest, &freed, error);
-    snprintf(relative, sizeof relative, "manifests/%s.json", manifest.id);
-    if (!status) status = sl_cache_path(hub, relative, path, error);
-    if (!status) status = remove_file(path, &freed, error);
-    sl_cache_unlock(hub, manifest.id, lock);
-    sl_manifest_free(&manifest);
     if (bytes) *bytes = freed;
     return status;
 }
@@ -287,13 +371,27 @@ sllm_status sllm_hub_remove(sllm_hub *hub, const char *model, uint64_t *bytes, s
 typedef struct verification {
     sllm_hub *hub;
     sl_buffer out;
-    size_t n_bad;
+    size_t n_bad;     /* files */
+    size_t n_damaged; /* manifests */
     const char *what; /* file being read */
 } verification;
 
 static bool on_verify(void *user, uint64_t done, uint64_t total) {
     verification *all = user;
     return sl_hub_progress(all->hub, all->what, done, total, done == total);
+}
+
+static void report(verification *all, const char *name, const char *file, const char *state, const char *expected,
+                   const char *actual) {
+    sl_json_comma(&all->out);
+    sl_buffer_puts(&all->out, "{");
+    sl_json_put_string(&all->out, "name", name);
+    sl_json_put_string(&all->out, "file", file);
+    sl_json_put_string(&all->out, "state", state);
+    sl_json_put_bool(&all->out, "ok", !strcmp(state, "ok"));
+    sl_json_put_string(&all->out, "expected", expected[0] ? expected : NULL);
+    sl_json_put_string(&all->out, "actual", actual[0] ? actual : NULL);
+    sl_buffer_puts(&all->out, "}");
 }
 
 static sllm_status verify_file(verification *all, const char *name, const sl_manifest_file *file, bool *is_good,
@@ -304,28 +402,63 @@ static sllm_status verify_file(verification *all, const char *name, const sl_man
     if (!status) status = sl_sha256_file(path, hex, on_verify, all, error);
     if (status == SLLM_ERROR_CANCELLED || status == SLLM_ERROR_MEMORY) return status;
     bool ok = !status && !strcmp(hex, file->sha256);
-    sl_json_comma(&all->out);
-    sl_buffer_puts(&all->out, "{");
-    sl_json_put_string(&all->out, "name", name);
-    sl_json_put_string(&all->out, "file", path);
-    sl_json_put_bool(&all->out, "ok", ok);
-    sl_json_put_string(&all->out, "expected", file->sha256[0] ? file->sha256 : NULL);
-    sl_json_put_string(&all->out, "actual", hex[0] ? hex : NULL);
-    sl_buffer_puts(&all->out, "}");
+    const char *state = ok ? "ok" : !status ? "damaged" : status == SLLM_ERROR_NOT_FOUND ? "missing" : "unreadable";
+    report(all, name, path, state, file->sha256, hex);
     if (!ok) all->n_bad++, *is_good = false;
     return SLLM_OK;
 }
 
-static sllm_status verify_manifest(verification *all, sl_manifest *manifest, sllm_error *error) {
+static sllm_status verify_files(verification *all, sl_manifest *manifest, sllm_error *error) {
     bool is_good = true;
     char now[32];
     sllm_status status = SLLM_OK;
     for (size_t i = 0; i < manifest->n_files && !status; i++)
         status = verify_file(all, manifest->name, &manifest->files[i], &is_good, error);
-    if (status || !is_good || !manifest->complete) return status;
+    if (status || !is_good) return status;
     sl_time_text(now);
     manifest->verified = now;
     return sl_manifest_write(all->hub, manifest, error);
+}
+
+/* A manifest that cannot be read is reported: it must not hide how the other models are. */
+static sllm_status report_manifest(verification *all, const char *id, sllm_error *error) {
+    char path[SL_HUB_PATH], relative[SL_HUB_ID + 32];
+    snprintf(relative, sizeof relative, "manifests/%s.json", id);
+    sllm_status status = sl_cache_path(all->hub, relative, path, error);
+    if (status) return status;
+    report(all, id, path, "manifest damaged", "", "");
+    all->n_damaged++;
+    return SLLM_OK;
+}
+
+/* An interrupted pull, or one that is going on: not looked into, and not waited for. */
+static sllm_status report_unfinished(verification *all, const char *id, bool *unfinished, sllm_error *error) {
+    sl_manifest manifest;
+    char path[SL_HUB_PATH];
+    sllm_status status = sl_manifest_read(all->hub, id, &manifest, error);
+    if (status) return status;
+    *unfinished = !manifest.complete;
+    if (*unfinished) status = sl_cache_path(all->hub, manifest.path, path, error);
+    if (*unfinished && !status) report(all, manifest.name, path, "unfinished", "", "");
+    sl_manifest_free(&manifest);
+    return status;
+}
+
+/* The lock is held while the files are read: neither can they be removed meanwhile, nor the manifest of a removed model
+ * be written back. */
+static sllm_status verify_model(verification *all, const char *id, sllm_error *error) {
+    sl_manifest manifest;
+    int lock;
+    bool unfinished = false;
+    sllm_status status = report_unfinished(all, id, &unfinished, error);
+    if (!status && unfinished) return SLLM_OK;
+    if (!status) status = open_locked(all->hub, id, &manifest, &lock, error);
+    if (status == SLLM_ERROR_FORMAT) return report_manifest(all, id, error);
+    if (status) return status;
+    if (manifest.complete) status = verify_files(all, &manifest, error);
+    else status = report_unfinished(all, id, &unfinished, error); /* since we looked */
+    close_manifest(all->hub, &manifest, lock);
+    return status;
 }
 
 static sllm_status verify_all(verification *all, sllm_error *error) {
@@ -334,36 +467,42 @@ static sllm_status verify_all(verification *all, sllm_error *error) {
     size_t n;
     sllm_status status = sl_manifest_ids(all->hub, &arena, &ids, &n, error);
     for (size_t i = 0; i < n && !status; i++) {
-        sl_manifest manifest;
-        status = sl_manifest_read(all->hub, ids[i], &manifest, error);
-        if (!status) status = verify_manifest(all, &manifest, error);
-        sl_manifest_free(&manifest);
+        status = verify_model(all, ids[i], error);
+        if (status == SLLM_ERROR_NOT_FOUND) status = SLLM_OK; /* removed meanwhile */
     }
     sl_arena_free(&arena);
     return status;
 }
 
+/* What the whole comes to, the report being written. */
+static sllm_status judge(const verification *all, sllm_error *error) {
+    if (all->n_bad)
+        return sl_fail(error, SLLM_ERROR_FORMAT,
+                       "%zu file%s of the cache differ%s from what was downloaded: remove the model and pull it again",
+                       all->n_bad, all->n_bad == 1 ? "" : "s", all->n_bad == 1 ? "s" : "");
+    if (all->n_damaged)
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%zu manifest%s of the cache %s damaged: pull the model again",
+                       all->n_damaged, all->n_damaged == 1 ? "" : "s", all->n_damaged == 1 ? "is" : "are");
+    return SLLM_OK;
+}
+
 sllm_status sllm_hub_verify(sllm_hub *hub, const char *model, char **json, sllm_error *error) {
     verification all = {.hub = hub};
+    char id[SL_HUB_ID];
     sllm_status status;
     if (json) *json = NULL;
     if (!hub || !json) return sl_fail(error, SLLM_ERROR_ARGUMENT, "hub and json must be given");
     hub->cancelled = false;
     sl_buffer_puts(&all.out, "[");
     if (model) {
-        sl_manifest manifest = {0};
-        status = find_manifest(hub, model, &manifest, error);
+        status = find_id(hub, model, id, error);
+        if (!status) status = verify_model(&all, id, error);
         if (status == SLLM_ERROR_NOT_FOUND) status = not_cached(hub, model, error);
-        if (!status) status = verify_manifest(&all, &manifest, error);
-        sl_manifest_free(&manifest);
     } else {
         status = verify_all(&all, error);
     }
     sl_buffer_puts(&all.out, "]");
     if (status) return sl_buffer_free(&all.out), status;
     status = give_json(&all.out, json, error);
-    if (status || !all.n_bad) return status;
-    return sl_fail(error, SLLM_ERROR_FORMAT,
-                   "%zu file%s of the cache differ%s from what was downloaded: remove the model and pull it again",
-                   all.n_bad, all.n_bad == 1 ? "" : "s", all.n_bad == 1 ? "s" : "");
+    return status ? status : judge(&all, error);
 }

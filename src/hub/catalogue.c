@@ -239,6 +239,12 @@ void sl_catalogue_near(const sllm_hub *hub, const char *name, char *out, size_t 
         }
 }
 
+/* The cache's names for a parsed hf: name. */
+static sllm_status name_in_cache(sl_source *source, sllm_error *error) {
+    sllm_status status = sl_hf_folder(&source->hf, source->place, sizeof source->place, error);
+    return status ? status : sl_hf_id(&source->hf, source->id, sizeof source->id, error);
+}
+
 bool sl_source_of_entry(const sl_json *entry, size_t index, sl_source *source) {
     const sl_json *item = sl_json_at(sl_json_get(entry, "sources"), index);
     if (!item) return false;
@@ -246,6 +252,7 @@ bool sl_source_of_entry(const sl_json *entry, size_t index, sl_source *source) {
     if (!strcmp(sl_json_string(sl_json_get(item, "kind")), "pip")) {
         source->pip = item;
         snprintf(source->id, sizeof source->id, "%s", sl_json_string(sl_json_get(item, "file")));
+        sl_cache_place(source->id, source->place);
         return true;
     }
     const char *file = sl_json_string(sl_json_get(item, "file"));
@@ -253,14 +260,14 @@ bool sl_source_of_entry(const sl_json *entry, size_t index, sl_source *source) {
     char text[900];
     snprintf(text, sizeof text, "hf:%s%s%s%s%s", sl_json_string(sl_json_get(item, "repo")), file ? "/" : "",
              file ? file : "", revision ? "@" : "", revision ? revision : "");
-    return !sl_hf_parse(text, &source->hf, NULL) && !sl_hf_id(&source->hf, source->id, sizeof source->id, NULL);
+    return !sl_hf_parse(text, &source->hf, NULL) && !name_in_cache(source, NULL);
 }
 
 sllm_status sl_source_find(sllm_hub *hub, const char *model, sl_source *source, sllm_error *error) {
     if (sl_name_is_hf(model)) {
         *source = (sl_source){.name = model};
         sllm_status status = sl_hf_parse(model, &source->hf, error);
-        return status ? status : sl_hf_id(&source->hf, source->id, sizeof source->id, error);
+        return status ? status : name_in_cache(source, error);
     }
     const sl_json *entry = sl_catalogue_find(hub, model);
     if (entry && sl_source_of_entry(entry, 0, source)) return SLLM_OK;

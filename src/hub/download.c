@@ -2,13 +2,12 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "hub/http.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,9 +17,8 @@ typedef struct transfer {
     sl_download *job;
     char partial[SL_HUB_PATH + 16], etag_path[SL_HUB_PATH + 32];
     int fd;
-    uint64_t offset;   /* bytes in the partial file, all hashed */
-    uint64_t furthest; /* the largest offset reached: going beyond it is progress */
-    crypto_hash_sha256_state hash;
+    uint64_t offset;     /* bytes in the partial file */
+    uint64_t furthest;   /* the largest offset reached: going beyond it is progress */
     char etag[256];      /* of what the partial file holds; "" unknown */
     bool began;          /* this answer's first bytes were looked at */
     bool joined;         /* the partial file comes from more than one answer */
@@ -36,7 +34,6 @@ static sllm_status truncate_partial(transfer *at) {
     at->joined = false;
     at->etag[0] = 0;
     unlink(at->etag_path);
-    crypto_hash_sha256_init(&at->hash);
     if (ftruncate(at->fd, 0) == 0 && lseek(at->fd, 0, SEEK_SET) == 0) return SLLM_OK;
     return sl_fail_errno(at->error, "truncate", at->partial);
 }
@@ -54,28 +51,8 @@ static void read_etag(transfer *at) {
     sl_buffer_free(&text);
 }
 
-/* Feeds what an earlier process left into the checksum. */
-static sllm_status hash_partial(transfer *at, uint64_t size) {
-    enum { CHUNK = 1 << 20 };
-    unsigned char *chunk = malloc(CHUNK);
-    sllm_status status = chunk ? SLLM_OK : sl_fail_memory(at->error, "checksum", CHUNK);
-    while (!status && at->offset < size) {
-        ssize_t n = read(at->fd, chunk, CHUNK);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) status = sl_fail_errno(at->error, "read", at->partial);
-        if (n <= 0) break;
-        crypto_hash_sha256_update(&at->hash, chunk, (unsigned long long)n);
-        at->offset += (uint64_t)n;
-        if (!sl_hub_progress(at->hub, at->job->what, at->job->done_before + at->offset, at->job->total, false))
-            status = sl_hub_cancelled(at->job->what, at->error);
-    }
-    free(chunk);
-    return status;
-}
-
 static sllm_status open_partial(transfer *at) {
     struct stat info;
-    crypto_hash_sha256_init(&at->hash);
     at->fd = open(at->partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (at->fd < 0) return sl_fail_errno(at->error, "open", at->partial);
     if (fstat(at->fd, &info) < 0 || !S_ISREG(info.st_mode))
@@ -84,13 +61,11 @@ static sllm_status open_partial(transfer *at) {
     bool can_prove = is_strong(at->etag) || at->job->sha256[0];
     if (info.st_size == 0 || !can_prove || (uint64_t)info.st_size > at->job->bytes) return truncate_partial(at);
     at->joined = true;
-    sllm_status status = hash_partial(at, (uint64_t)info.st_size);
-    at->furthest = at->offset;
-    return status;
+    at->offset = at->furthest = (uint64_t)info.st_size;
+    return lseek(at->fd, 0, SEEK_END) < 0 ? sl_fail_errno(at->error, "seek in", at->partial) : SLLM_OK;
 }
 
 static sllm_status write_partial(transfer *at, const char *data, size_t n) {
-    crypto_hash_sha256_update(&at->hash, (const unsigned char *)data, n);
     while (n) {
         ssize_t done = write(at->fd, data, n);
         if (done < 0 && errno == EINTR) continue;
@@ -101,7 +76,6 @@ static sllm_status write_partial(transfer *at, const char *data, size_t n) {
                 sl_fail(at->error, SLLM_ERROR_IO,
                         "%s: no room for more (%llu bytes are kept): make room and pull again", at->partial,
                         (unsigned long long)at->offset);
-            /* what was hashed but not written is unknown to the file: the next call hashes afresh */
             return SLLM_ERROR_IO;
         }
         data += done;
@@ -226,13 +200,18 @@ static sllm_status fetch(transfer *at) {
     return SLLM_OK;
 }
 
-/* The checksum; *again: parts of two versions may have been joined, so one more download from the start is fair. */
+static bool on_check(void *user, uint64_t done, uint64_t total) {
+    (void)done, (void)total; /* the bytes were counted when they came */
+    return keep_going(user);
+}
+
+/* The checksum of what is in the file, not of what came: that is what will be loaded. *again: parts of two versions may
+ * have been joined, so one more download from the start is fair. */
 static sllm_status check(transfer *at, bool *again) {
-    unsigned char digest[crypto_hash_sha256_BYTES];
-    crypto_hash_sha256_state state = at->hash;
     char hex[65];
-    crypto_hash_sha256_final(&state, digest);
-    sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
+    sllm_status status = sl_sha256_file(at->partial, hex, on_check, at, at->error);
+    if (status == SLLM_ERROR_CANCELLED) return sl_hub_cancelled(at->job->what, at->error);
+    if (status) return status;
     if (!at->job->sha256[0] || !strcmp(hex, at->job->sha256)) {
         memcpy(at->job->sha256, hex, sizeof hex);
         at->job->bytes = at->offset;

@@ -209,8 +209,8 @@ sllm_status sllm_hub_pull(sllm_hub *hub, const char *model, char **path, sllm_er
     sllm_status status = sl_source_find(hub, model, &source, error);
     if (status) return status;
     status = sl_make_folders(hub->cache_dir, error);
-    if (!status) status = sl_cache_lock(hub, source.id, &lock, error);
+    if (!status) status = sl_cache_lock(hub, source.place, &lock, error);
     if (!status) status = pull_locked(hub, &source, error);
-    sl_cache_unlock(hub, source.id, lock);
+    sl_cache_unlock(hub, source.place, lock);
     return status ? status : sllm_hub_resolve(hub, model, path, error);
 }

@@ -15,7 +15,9 @@
  *   FILE                       a model of one file that came from packages
  *   OWNER--REPO[@REVISION]/... files of a hub repository
  *   *.partial, *.partial.etag  a transfer that has not ended, and what it would continue
- *   manifests/ID.json          what a model consists of, with checksums; ID.lock while it is being changed
+ *   manifests/ID.json          what a model consists of, with checksums
+ *   manifests/PLACE.lock       while the files of PLACE, the first part of their paths, are being changed: two models
+ *                              of one repository (hf:O/R and hf:O/R/FILE) may share files
  */
 #ifndef SL_HUB_HUB_H
 #define SL_HUB_HUB_H
@@ -123,9 +125,11 @@ sllm_status sl_make_folders(const char *path, sllm_error *error);
 /* The same for the folder that holds `path`. */
 sllm_status sl_make_parent(const char *path, sllm_error *error);
 
-/* Takes the exclusive lock of a model, waiting (cancellably) for another process that holds it. */
-sllm_status sl_cache_lock(sllm_hub *hub, const char *id, int *lock, sllm_error *error);
-void sl_cache_unlock(sllm_hub *hub, const char *id, int lock); /* removes the lock file */
+/* Where in the cache the files of a path are: its first part, a repository's folder or a file of its own. */
+void sl_cache_place(const char *relative, char place[SL_HUB_ID]);
+/* Takes the exclusive lock of a place, waiting (cancellably) for another process that holds it. */
+sllm_status sl_cache_lock(sllm_hub *hub, const char *place, int *lock, sllm_error *error);
+void sl_cache_unlock(sllm_hub *hub, const char *place, int lock); /* removes the lock file */
 
 /* ---------------------------------------------------------------- sources */
 
@@ -136,6 +140,7 @@ typedef struct sl_source {
     const sl_json *pip;   /* source object of kind "pip"; NULL: hf */
     sl_hf_name hf;
     char id[SL_HUB_ID];
+    char place[SL_HUB_ID]; /* that of all its files, for the lock */
 } sl_source;
 
 /* The first source of a catalogue name, or an hf: name. SLLM_ERROR_NOT_FOUND with near names. */

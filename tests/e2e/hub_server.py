@@ -17,7 +17,11 @@ TOKEN = "Bearer secret-token"
 
 
 def content(name, size=300_000):
-    """Bytes that depend on the name only."""
+    """Bytes that depend on the name only; an index names the parts that NAMED says."""
+    repository, _, file = name.partition("/")
+    if file == INDEX:
+        parts = {f"w{i}": part for i, part in enumerate(NAMED[repository])}
+        return json.dumps({"weight_map": parts}).encode().ljust(size)
     out = bytearray()
     counter = 0
     while len(out) < size:
@@ -27,8 +31,9 @@ def content(name, size=300_000):
 
 
 GGUF = "model.gguf"
+INDEX = "model.safetensors.index.json"
 CHECKPOINT = ["config.json", "tokenizer.json", "model-00001-of-00002.safetensors",
-              "model-00002-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+              "model-00002-of-00002.safetensors", INDEX, "pytorch_model.bin",
               "original/consolidated.00.pth", "README.md", "LICENSE"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -38,8 +43,21 @@ FILES = {
     "adapter": ["adapter_config.json", "adapter_model.safetensors"],
     "split": [f"big-0000{i}-of-00003.gguf" for i in (1, 2, 3)] + ["README.md"],
     "missing-part": ["big-00001-of-00003.gguf", "big-00003-of-00003.gguf"],
-    "evil": ["../../evil.gguf", "/evil.gguf", "a/../../evil.gguf", "e\x00vil.gguf", "good.gguf"],
+    "missing-shard": ["config.json", "model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors",
+                      "model-00003-of-00003.safetensors"],
+    "index-lies": ["config.json", "model-00001-of-00001.safetensors", INDEX],
+    "index-unsafe": ["config.json", "model-00001-of-00001.safetensors", INDEX],
+    "evil": ["../../evil.gguf", "good.gguf"],
+    "evil-zero": ["e\x00vil.gguf", "good.gguf"],
+    "evil-shard": ["config.json", "model.safetensors", "a\\b/model-00001-of-00001.safetensors"],
+    "evil-picture": ["../../evil.png", "good.gguf"],
     "odd": ["sub folder/q%4 é.gguf"],
+}
+# The parts that an index file names.
+NAMED = {
+    "checkpoint": [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)],
+    "index-lies": ["model-00001-of-00001.safetensors", "other.safetensors"],
+    "index-unsafe": ["model-00001-of-00001.safetensors", "../../evil.safetensors"],
 }
 
 
@@ -104,7 +122,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
             if name == "huge":
                 sibling["size"] = sibling["lfs"]["size"] = 10**15
-            if name in ("unsized", "unsized-drop"):
+            if name in ("unsized", "unsized-drop", "shared-slow"):
                 sibling = {"rfilename": file}
             siblings.append(sibling)
         return self.answer_json({"id": f"t/{name}", "sha": COMMIT, "siblings": siblings})
@@ -261,6 +279,8 @@ FAULTS = {
     "to-file": lambda hub, data, attempt: hub.redirect("file:///etc/passwd"),
     "huge-headers": huge_headers,
     "slow": slow,
+    "shared-slow": slow,
+    "trampled": slow,
 }
 
 

@@ -60,8 +60,27 @@ class Hub(Case):
         self.assertGreater(os.path.getsize(partial), 0)
         self.assertFalse(os.path.exists(self.path("t--slow/model.gguf")))
         self.assertTrue(sllm("list", "--cache", self.folder, "--json").json()[0]["partial"])
+        self.assertIn("unfinished", self.works("verify", "--cache", self.folder).out)
         self.fails(1, "show", "hf:t/slow", env=environment(XDG_CACHE_HOME=self.folder), says="sllm pull hf:t/slow")
         self.assertEqual(self.pull("hf:t/slow").status, 0)
+
+    def test_shared_file(self):
+        for name in ("hf:t/shared", "hf:t/shared/model.gguf"):
+            self.assertEqual(self.pull(name).status, 0)
+        self.works("rm", "--cache", self.folder, "hf:t/shared")
+        self.assertEqual(os.path.getsize(self.path("t--shared/model.gguf")), 300_000)
+        self.works("verify", "--cache", self.folder, "hf:t/shared/model.gguf")
+        self.works("rm", "--cache", self.folder, "hf:t/shared/model.gguf")
+        self.assertFalse(os.path.exists(self.path("t--shared")))
+
+    def test_damaged_manifest(self):
+        self.assertEqual(self.pull("hf:t/plain").status, 0)
+        self.write("manifests/a--b.json", "{")
+        done = sllm("verify", "--cache", self.folder)
+        self.assertEqual(done.status, 1)
+        self.assertIn("NO RECORD", done.out)
+        self.assertIn("ok ", done.out)
+        self.assertIn("1 manifest of the cache is damaged", done.err)
 
     def test_refusals(self):
         for name, says in (("hf:t/gated", "accept the licence"), ("hf:t/absent", "no such repository"),

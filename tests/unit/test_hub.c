@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -256,10 +257,23 @@ static void test_checkpoint(void **state) {
     assert_int_equal(size_of("t--plain@v1.0/model.gguf"), 300000);
 }
 
+static void test_missing_parts(void **state) {
+    (void)state;
+    expect("hf:t/missing-shard", SLLM_ERROR_FORMAT, "2 of its 3 parts");
+    assert_int_equal(size_of("t--missing-shard"), -1);
+    expect("hf:t/index-lies", SLLM_ERROR_FORMAT, "other.safetensors");
+    assert_int_equal(size_of("t--index-lies/model-00001-of-00001.safetensors"), -1); /* known before the weights */
+    expect("hf:t/index-unsafe", SLLM_ERROR_FORMAT, "evil.safetensors");
+}
+
 static void test_hostile_names(void **state) {
     (void)state;
-    expect("hf:t/evil", SLLM_OK, ""); /* the one good name; the others are not files that could be stored */
-    assert_int_equal(size_of("t--evil/good.gguf"), 300000);
+    /* a name that could not be stored is an error when it may belong to a model, and of no concern otherwise */
+    expect("hf:t/evil", SLLM_ERROR_FORMAT, "../../evil.gguf");
+    expect("hf:t/evil-zero", SLLM_ERROR_FORMAT, "name");
+    expect("hf:t/evil-shard", SLLM_ERROR_FORMAT, "a\\b/model-00001-of-00001.safetensors");
+    expect("hf:t/evil-picture", SLLM_OK, "");
+    assert_int_equal(size_of("t--evil-picture/good.gguf"), 300000);
     assert_int_equal(size_of("../evil.gguf"), -1);
     static const char *const bad[] = {"hf:",
                                       "hf:x",
@@ -297,6 +311,8 @@ static void test_token(void **state) {
     assert_int_equal(chmod(path, 0644), 0);
     assert_int_equal(sllm_hub_open(&with, &hub, &error), SLLM_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "chmod 600"));
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(sllm_hub_open(&with, &hub, &error), SLLM_ERROR_ARGUMENT);
     assert_int_equal(chmod(path, 0600), 0);
     assert_int_equal(pull(&with, "hf:t/private", &error),
                      SLLM_OK); /* the other host answers rubbish when it sees the token */
@@ -365,29 +381,137 @@ static void test_full_disk(void **state) {
     assert_string_equal(request_field("disk", 1, "range"), "bytes=100000-");
 }
 
+static pid_t pull_in_child(const char *model) {
+    pid_t child = fork();
+    if (child) return child;
+    char *path = NULL;
+    sllm_hub *hub = NULL;
+    sllm_hub_params with = params();
+    bool ok = !sllm_hub_open(&with, &hub, NULL) && !sllm_hub_pull(hub, model, &path, NULL);
+    free(path);
+    sllm_hub_close(hub);
+    _exit(ok ? 0 : 1);
+}
+
+static void expect_child_succeeds(pid_t child) {
+    int result = -1;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+}
+
 /* Two processes pull one model: one fetches, the other waits and finds it. */
 static void test_two_processes(void **state) {
     (void)state;
     pid_t children[2];
-    for (int i = 0; i < 2; i++) {
-        children[i] = fork();
-        if (children[i]) continue;
-        char *path = NULL;
-        sllm_hub *hub = NULL;
-        sllm_hub_params with = params();
-        bool ok = !sllm_hub_open(&with, &hub, NULL) && !sllm_hub_pull(hub, "hf:t/slow", &path, NULL);
-        free(path);
-        sllm_hub_close(hub);
-        _exit(ok ? 0 : 1);
-    }
-    for (int i = 0; i < 2; i++) {
-        int result = -1;
-        waitpid(children[i], &result, 0);
-        assert_int_equal(result, 0);
-    }
+    for (int i = 0; i < 2; i++) children[i] = pull_in_child("hf:t/slow");
+    for (int i = 0; i < 2; i++) expect_child_succeeds(children[i]);
     /* requests: one of the cancelled pull before, and one of this test */
     assert_string_equal(request_field("slow", 1, "kind"), "file");
     assert_string_equal(request_field("slow", 2, "kind"), "");
+}
+
+/* The same file under two names, of a hub that says neither size nor checksum: two processes must not write one
+ * partial file. */
+static void test_two_names(void **state) {
+    (void)state;
+    static const char *const names[] = {"hf:t/shared-slow", "hf:t/shared-slow/model.gguf"};
+    pid_t children[2];
+    char *report = NULL;
+    sllm_error error;
+    sllm_hub_params with = params();
+    for (int i = 0; i < 2; i++) {
+        children[i] = pull_in_child(names[i]);
+        nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+        /* while the first writes, the second must not have asked for the file */
+        if (i) assert_string_equal(request_field("shared-slow", 1, "kind"), "");
+    }
+    for (int i = 0; i < 2; i++) expect_child_succeeds(children[i]);
+    sllm_hub *hub = open_hub(&with);
+    for (int i = 0; i < 2; i++) {
+        if (sllm_hub_verify(hub, names[i], &report, &error)) fail_msg("%s", error.message);
+        free(report);
+    }
+    /* removing one name leaves the other's file */
+    uint64_t bytes = 0;
+    assert_int_equal(sllm_hub_remove(hub, names[0], &bytes, &error), SLLM_OK);
+    assert_true(bytes < 300000);
+    assert_int_equal(size_of("t--shared-slow/model.gguf"), 300000);
+    assert_int_equal(sllm_hub_verify(hub, names[1], &report, &error), SLLM_OK);
+    free(report);
+    assert_int_equal(sllm_hub_remove(hub, names[1], &bytes, &error), SLLM_OK);
+    assert_true(bytes >= 300000);
+    assert_int_equal(size_of("t--shared-slow"), -1);
+    sllm_hub_close(hub);
+}
+
+/* What is recorded as the checksum is the file's, whatever came over the network. */
+static bool overwrite_partial(void *user, const char *what, uint64_t done, uint64_t total) {
+    bool *written = user;
+    char path[512];
+    (void)what, (void)total;
+    snprintf(path, sizeof path, "%s/t--trampled/model.gguf.partial", fixture.cache);
+    int fd = done > 100000 && !*written ? open(path, O_WRONLY) : -1;
+    if (fd < 0) return true;
+    *written = pwrite(fd, "other", 5, 10) == 5;
+    close(fd);
+    return true;
+}
+
+static void test_file_is_checked(void **state) {
+    (void)state;
+    sllm_error error;
+    bool written = false;
+    sllm_hub_params with = params();
+    with.on_progress = overwrite_partial;
+    with.user = &written;
+    sllm_status status = pull(&with, "hf:t/trampled", &error);
+    assert_true(written);
+    assert_int_equal(status, SLLM_ERROR_FORMAT);
+    assert_int_equal(size_of("t--trampled/model.gguf"), -1);
+}
+
+static sllm_status run_verify(const char *model, char **report, sllm_error *error) {
+    sllm_hub_params with = params();
+    sllm_hub *hub = open_hub(&with);
+    *error = (sllm_error){0};
+    sllm_status status = sllm_hub_verify(hub, model, report, error);
+    sllm_hub_close(hub);
+    return status;
+}
+
+/* A model that is being removed is not written back by a verification that read its manifest before. */
+static bool remove_meanwhile(void *user, const char *what, uint64_t done, uint64_t total) {
+    pid_t *child = user;
+    (void)what, (void)done, (void)total;
+    if (*child) return true;
+    *child = fork();
+    if (!*child) {
+        sllm_hub *hub = NULL;
+        sllm_hub_params with = params();
+        bool ok = !sllm_hub_open(&with, &hub, NULL) && !sllm_hub_remove(hub, "hf:t/vanishing", NULL, NULL);
+        sllm_hub_close(hub);
+        _exit(ok ? 0 : 1);
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    return true;
+}
+
+static void test_verify_and_remove(void **state) {
+    (void)state;
+    pid_t child = 0;
+    char *report = NULL;
+    sllm_error error;
+    sllm_hub_params with = params();
+    expect_good("vanishing");
+    with.on_progress = remove_meanwhile;
+    with.user = &child;
+    sllm_hub *hub = open_hub(&with);
+    assert_int_equal(sllm_hub_verify(hub, "hf:t/vanishing", &report, &error), SLLM_OK);
+    free(report);
+    sllm_hub_close(hub);
+    expect_child_succeeds(child);
+    assert_int_equal(size_of("t--vanishing"), -1);
+    assert_int_equal(size_of("manifests/t--vanishing.json"), -1);
 }
 
 /* ---------------------------------------------------------------- resolve and verify */
@@ -431,6 +555,38 @@ static void test_verify_finds_damage(void **state) {
     free(report);
     assert_int_equal(sllm_hub_remove(hub, "hf:t/damaged", NULL, &error), SLLM_OK);
     sllm_hub_close(hub);
+}
+
+/* One damaged manifest and one interrupted pull must not hide how the other models are. */
+static void test_verify_reports_all(void **state) {
+    (void)state;
+    uint64_t limit = 50000;
+    char file[256], *report = NULL;
+    sllm_error error;
+    sllm_hub_params with = params();
+    run("rm -rf '%s'", fixture.cache);
+    expect_good("whole");
+    with.on_progress = cancel_after;
+    with.user = &limit;
+    assert_int_equal(pull(&with, "hf:t/slow", &error), SLLM_ERROR_CANCELLED);
+    if (run_verify(NULL, &report, &error)) fail_msg("unfinished is not damaged: %s", error.message);
+    assert_non_null(strstr(report, "\"state\":\"unfinished\""));
+    assert_non_null(strstr(report, "\"state\":\"ok\""));
+    assert_null(strstr(report, "damaged"));
+    free(report);
+    snprintf(file, sizeof file, "%s/manifests/a--b.json", fixture.cache);
+    assert_int_equal(sl_file_write(file, "{", 1, NULL), SLLM_OK);
+    assert_int_equal(run_verify(NULL, &report, &error), SLLM_ERROR_FORMAT);
+    assert_non_null(report);
+    assert_non_null(strstr(report, "\"name\":\"a--b\""));
+    assert_non_null(strstr(report, "\"state\":\"manifest damaged\""));
+    assert_non_null(strstr(report, "\"state\":\"unfinished\""));
+    assert_non_null(strstr(report, "\"state\":\"ok\""));
+    free(report);
+    assert_int_equal(run_verify("hf:a/b", &report, &error), SLLM_ERROR_FORMAT);
+    assert_non_null(report);
+    free(report);
+    assert_int_equal(unlink(file), 0);
 }
 
 /* A manifest may be written by anyone who can write to the cache: it must not lead out of it. */
@@ -571,14 +727,19 @@ int main(void) {
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_checkpoint),
+        cmocka_unit_test(test_missing_parts),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_token),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_two_processes),
+        cmocka_unit_test(test_two_names),
+        cmocka_unit_test(test_file_is_checked),
+        cmocka_unit_test(test_verify_and_remove),
         cmocka_unit_test(test_resolve),
         cmocka_unit_test(test_verify_finds_damage),
         cmocka_unit_test(test_damaged_manifest),
+        cmocka_unit_test(test_verify_reports_all),
         cmocka_unit_test(test_packages),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
