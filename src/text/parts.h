@@ -5,8 +5,8 @@
  *        -> model (BPE, SPM, Unigram, WordPiece) -> ids
  *
  * Every text on this way is valid UTF-8, and steps cut it between characters only: none checks again. Invalid input is
- * mended at the entry (encode.c); what a file could bring in (a character map, a token, a pattern) is checked on loading
- * or where it matches.
+ * mended at the entry (encode.c); what a file could bring in (a character map, a token, a pattern) is checked when it
+ * is loaded or where it matches.
  *
  * The order and the meaning of every step follow the `tokenizer.json` format of Hugging Face tokenizers; a GGUF file is
  * read as the tokenizer.json it was converted from. */

@@ -112,7 +112,7 @@ sllm_status sl_added_index(sl_tokenizer *tokenizer, sllm_error *error) {
         sl_span span = vocab->texts[item->id];
         if (item->special) added->special[item->id] = 1;
         const char *text = vocab->pool.data + span.offset;
-        /* A token that is not UTF-8 (a GGUF file may hold one) is in no text; it must not be found inside a character. */
+        /* A token that is not UTF-8 (a GGUF file may hold one) is in no text: it must not be found in a character. */
         if (!span.length || !sl_utf8_is_valid(text, span.length)) continue;
         bool ok;
         if (item->normalized && tokenizer->n_normalize) {

@@ -1,5 +1,5 @@
-/* A model's description from outside, a GGUF file or a config.json: what was read passes its own check, and a plan can be
- * made of it. */
+/* A model's description from outside, a GGUF file or a config.json: what was read passes its own check, and a plan can
+ * be made of it. */
 #include "base/json.h"
 #include "format/gguf.h"
 #include "model/config.h"

@@ -59,7 +59,8 @@ MERGES = ["h e", "l l", "he ll", "hell o", "\u0120 hello"]
 SENTENCE = WORDS + [(f"<0x{b:02X}>", BYTE, 0) for b in range(256)] + [
     (BLANK, NORMAL, -9), ("a", NORMAL, -8), ("b", NORMAL, -7), ("ab", NORMAL, -1), (BLANK + "ab", NORMAL, -2),
     (BLANK + BLANK, USER, 0), ("<turn>", USER, 0), ("abab", UNUSED, -0.5), ("\u00e9", NORMAL, -6)]
-HALF = SENTENCE + [(b"\x9f\x98\x80", USER, 0), (b"\xf0", USER, 0), (b"\xe4\xb8", CONTROL, 0), (b"\xad\xf0\x9f", NORMAL, -3)]
+HALF = SENTENCE + [(b"\x9f\x98\x80", USER, 0), (b"\xf0", USER, 0), (b"\xe4\xb8", CONTROL, 0),
+                   (b"\xad\xf0\x9f", NORMAL, -3)]
 UNIGRAM = [("<pad>", CONTROL, 0), ("</s>", CONTROL, 0), ("<unk>", UNKNOWN, 0), (BLANK, NORMAL, -2.0), ("a", NORMAL, -3.0),
            ("b", NORMAL, -3.5), ("ab", NORMAL, -4.0), (BLANK + "a", NORMAL, -2.5)]
 WORDPIECE = [("[PAD]", CONTROL, 0), ("[UNK]", CONTROL, 0), ("[CLS]", CONTROL, 0), ("[SEP]", CONTROL, 0),
