@@ -245,7 +245,7 @@ typedef struct sllm_sampler_params {
     int penalty_last_n;       /* tokens looked back at; -1: all, 0: off. Default 64 */
     float dry_multiplier;     /* >= 0; 0: off. "Don't repeat yourself": penalises multiplier * base^(match - allowed) */
     float dry_base;           /* >= 1. Default 1.75 */
-    int dry_allowed_length;   /* >= 0. Default 2 */
+    int dry_allowed_length;   /* 0..1000. Default 2 */
     int dry_last_n;           /* -1: the whole context. Default -1 */
     uint64_t seed;            /* the same seed, prompt and parameters give the same tokens */
     const sllm_logit_bias *bias;
@@ -279,7 +279,8 @@ typedef enum sllm_overflow {
                             answer with SLLM_FINISH_LENGTH */
     SLLM_OVERFLOW_TRUNCATE_START, /* drop the oldest prompt tokens (not the first n_keep) so that the prompt fits, with
                                      room for max_new_tokens but for no more than half of the context */
-    SLLM_OVERFLOW_SHIFT  /* as above, and when the context fills while generating, drop the older half and go on */
+    SLLM_OVERFLOW_SHIFT  /* the same for a prompt that leaves no room for one token; and when the context fills while
+                            generating, drop the older half and go on */
 } sllm_overflow;
 
 typedef enum sllm_reasoning { SLLM_REASONING_SHOW, SLLM_REASONING_HIDE } sllm_reasoning;
@@ -304,7 +305,8 @@ typedef struct sllm_event {
 typedef struct sllm_generate_params {
     sllm_sampler_params sampler;
     int max_new_tokens;          /* >= 0. Default 200 */
-    const char *const *stop;     /* [n_stop] strings that end the answer and are not part of it */
+    const char *const *stop;     /* [n_stop] strings that end the answer and are not part of it; one that is exactly
+                                    a special token's text ends it when that token is drawn */
     size_t n_stop;
     const char *const *choices;  /* [n_choices] the answer is exactly one of these; probabilities come with the result.
                                     A choice's probability is that of its tokens, and of no longer choice going on from

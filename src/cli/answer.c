@@ -37,7 +37,7 @@ const cli_option cli_sampling_options[] = {
      .help = "Strength of the penalty on continuing a repeated passage (DRY); 0: off"},
     {"dry-base", 0, CLI_FLOAT, "B", "1.75", 1, 1000, SAMPLING(dry_base),
      .help = "The DRY penalty is M * B^(length of the passage - allowed length)"},
-    {"dry-allowed-length", 0, CLI_INT, "N", "2", 0, INT_LIMIT, SAMPLING(dry_allowed_length),
+    {"dry-allowed-length", 0, CLI_INT, "N", "2", 0, 1000, SAMPLING(dry_allowed_length),
      .help = "Passages up to N tokens may repeat freely"},
     {"dry-last-n", 0, CLI_INT, "N", "-1", -1, INT_LIMIT, SAMPLING(dry_last_n),
      .help = "Tokens DRY looks back at; -1: the whole context"},

@@ -72,18 +72,29 @@ static void print_choices(const run *r, const sllm_generation *answer) {
 
 /* ---------------------------------------------------------------- tables and JSON */
 
+/* A token's text on its line, padded to width: a vocabulary is a file's text, and control bytes in it are only named. */
+static void print_token_text(const char *text, int width) {
+    int n = 0;
+    for (; text && *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        n += c < 0x20 || c == 0x7f ? fprintf(stderr, "\\x%02x", c) : putc(c, stderr) != EOF;
+    }
+    fprintf(stderr, "%*s", n < width ? width - n : 0, "");
+}
+
 /* One line a token: its log probability, and the likeliest beside it. */
 static void print_logprobs(const run *r, const sllm_generation *answer) {
     int k = r->values->logprobs;
     if (k < 0 || !answer->logprobs) return;
     for (size_t i = 0; i < answer->completion_tokens; i++) {
-        const char *text = sllm_token_text(r->model, answer->ids[i]);
-        fprintf(stderr, "%6d %9.4f  %-16s", answer->ids[i], (double)answer->logprobs[i], text ? text : "");
+        fprintf(stderr, "%6d %9.4f  ", answer->ids[i], (double)answer->logprobs[i]);
+        print_token_text(sllm_token_text(r->model, answer->ids[i]), 16);
         for (int j = 0; j < k && answer->alternatives; j++) {
             const sllm_alternative *other = &answer->alternatives[i * (size_t)k + (size_t)j];
             if (other->id < 0) break;
-            text = sllm_token_text(r->model, other->id);
-            fprintf(stderr, "  %s %.4f", text ? text : "", (double)other->logprob);
+            fputs("  ", stderr);
+            print_token_text(sllm_token_text(r->model, other->id), 0);
+            fprintf(stderr, " %.4f", (double)other->logprob);
         }
         putc('\n', stderr);
     }

@@ -3,8 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Beyond this the penalty is out of any logit's reach, and the scan would only cost time. */
-enum { LONGEST_MATCH = 50 };
+/* Beyond these the penalty is out of any logit's reach, and the scan would only cost time. */
+enum { LONGEST_MATCH = 50, BEYOND_ALLOWED = 25 };
 
 sllm_status sl_dry_breakers_find(const sl_tokenizer *tokenizer, sl_dry_breakers *breakers, sllm_error *error) {
     /* The letter in front makes the tokenizer write the mark as it stands inside a text. */
@@ -28,9 +28,10 @@ static bool breaks(const sl_dry_breakers *breakers, int32_t id) {
 }
 
 /* How many tokens before and with position i equal those that end the history; the last of each are known to. */
-static uint32_t match_length(const sl_dry_breakers *breakers, const int32_t *history, size_t n, size_t i) {
+static uint32_t match_length(const sl_dry_breakers *breakers, const int32_t *history, size_t n, size_t i,
+                             uint32_t limit) {
     uint32_t length = 1;
-    while (length < LONGEST_MATCH && length <= i) {
+    while (length < limit && length <= i) {
         int32_t previous = history[n - 1 - length];
         if (history[i - length] != previous || breaks(breakers, previous)) break;
         length++;
@@ -47,9 +48,11 @@ void sl_dry_apply(const sllm_sampler_params *params, const sl_dry_breakers *brea
     }
     if (n < 2 || breaks(breakers, history[n - 1])) return;
     int32_t last = history[n - 1];
+    uint32_t limit = (uint32_t)params->dry_allowed_length + BEYOND_ALLOWED;
+    if (limit < LONGEST_MATCH) limit = LONGEST_MATCH;
     for (size_t i = 0; i + 1 < n; i++) {
         if (history[i] != last || breaks(breakers, history[i + 1])) continue;
-        uint32_t length = match_length(breakers, history, n, i);
+        uint32_t length = match_length(breakers, history, n, i, limit);
         if (length > longest[history[i + 1]]) longest[history[i + 1]] = length;
     }
     for (size_t i = 1; i < n; i++) { /* each penalised token once: its entry is cleared on the way */

@@ -16,7 +16,8 @@ typedef struct sl_dry_breakers {
 sllm_status sl_dry_breakers_find(const sl_tokenizer *tokenizer, sl_dry_breakers *breakers, sllm_error *error);
 
 /* Subtracts multiplier * base ^ (match - allowed_length) from the logit of each token that has followed the
- * same `match` >= allowed_length tokens which end the history now. Matches are followed for at most 50 tokens.
+ * same `match` >= allowed_length tokens which end the history now. Matches are followed for 50 tokens, or for
+ * allowed_length + 25 where that is more.
  * history [n]; longest [n_vocab] is scratch, zero before and after. */
 void sl_dry_apply(const sllm_sampler_params *params, const sl_dry_breakers *breakers, const int32_t *history, size_t n,
                   uint32_t *longest, float *logits);

@@ -63,15 +63,17 @@ static sllm_status fit_prompt(run *r, const int32_t *ids, size_t n, sllm_error *
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "n_keep is %zu: it must be at most half of the context of %zu", keep,
                        capacity);
     size_t drop = 0;
-    if (n > capacity || (room > 0 && n == capacity)) {
-        if (room > capacity / 2) room = capacity / 2;
-        if (r->params->overflow == SLLM_OVERFLOW_ERROR || capacity < 2)
-            return sl_fail(error, SLLM_ERROR_CONTEXT,
-                           "the prompt has %zu tokens and the context %zu, which leaves no room for an answer: "
-                           "shorten it, make the context larger, or ask for an overflow policy",
-                           n, capacity);
-        drop = n - (capacity - room);
-    }
+    bool may_drop = r->params->overflow != SLLM_OVERFLOW_ERROR && capacity > 1;
+    bool fits = n < capacity || (n == capacity && room == 0);
+    if (!fits && !may_drop)
+        return sl_fail(error, SLLM_ERROR_CONTEXT,
+                       "the prompt has %zu tokens and the context %zu, which leaves no room for an answer: "
+                       "shorten it, make the context larger, or ask for an overflow policy",
+                       n, capacity);
+    if (room > capacity / 2) room = capacity / 2;
+    /* Shifting makes room for an answer when it comes to that. */
+    bool too_long = r->params->overflow == SLLM_OVERFLOW_SHIFT ? !fits : n > capacity - room;
+    if (may_drop && too_long) drop = n - (capacity - room);
     r->out->dropped_tokens = drop;
     if (drop == 0) keep = 0;
     sllm_status status = sl_ids_append(&r->history, ids, keep, error);
@@ -166,6 +168,16 @@ static bool is_end(const sl_model *model, int32_t id) {
     return false;
 }
 
+/* The stop string that is exactly this special token, whose text never shows in the answer; NULL: none. */
+static const char *stop_of_token(const run *r, int32_t id) {
+    const sl_tokenizer *tokenizer = r->model->tokenizer;
+    if (!r->params->n_stop || !tokenizer || !sl_tokenizer_is_special(tokenizer, id)) return NULL;
+    const char *text = sl_tokenizer_text(tokenizer, id);
+    for (size_t i = 0; text && i < r->params->n_stop; i++)
+        if (!strcmp(r->params->stop[i], text)) return r->params->stop[i];
+    return NULL;
+}
+
 /* Fills the mask. False: the text is complete and nothing may go on from it. */
 static bool fill_mask(run *r) {
     if (!r->constraint) return true;
@@ -258,6 +270,10 @@ static sllm_status draw_all(run *r, sllm_error *error) {
         if (status) return status;
         r->last = sl_clock();
         if (out->completion_tokens == 0) r->first = r->last;
+        if ((out->stop = stop_of_token(r, id))) {
+            out->finish = SLLM_FINISH_STOP;
+            return SLLM_OK;
+        }
         /* A constraint lets an end token come only where its text is complete, and then it is the end. */
         if (is_end(r->model, id) && (r->constraint || !r->params->ignore_end)) {
             out->finish = SLLM_FINISH_STOP;

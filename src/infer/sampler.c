@@ -60,7 +60,7 @@ sllm_status sl_sampler_check(const sllm_sampler_params *params, int32_t n_vocab,
         {"penalty_last_n", params->penalty_last_n, -1, INT32_MAX, false, false},
         {"dry_multiplier", params->dry_multiplier, 0, INFINITY, false, true},
         {"dry_base", params->dry_base, 1, INFINITY, false, true},
-        {"dry_allowed_length", params->dry_allowed_length, 0, INT32_MAX, false, false},
+        {"dry_allowed_length", params->dry_allowed_length, 0, 1000, false, false},
         {"dry_last_n", params->dry_last_n, -1, INT32_MAX, false, false},
     };
     if (n_vocab < 1)

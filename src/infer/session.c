@@ -88,7 +88,7 @@ sllm_status sl_session_sync(sl_session *s, const int32_t *ids, size_t n, sl_canc
     }
     if (common == n) common--; /* the last position again, for its logits */
     sl_session_truncate(s, common);
-    *n_reused = common;
+    if (sl_kv_survives(s->kv, &s->model->config, (int)n)) *n_reused = common;
     return sl_session_append(s, ids + common, n - common, cancel, error);
 }
 

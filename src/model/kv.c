@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "model/families.h"
+#include "model/rope.h"
 #include "model/weights.h"
 
 #include <stdlib.h>
@@ -64,6 +65,10 @@ void sl_kv_free(sl_kv *kv) {
 int sl_kv_length(const sl_kv *kv) { return kv->length; }
 int sl_kv_capacity(const sl_kv *kv) { return kv->n_ctx; }
 const int32_t *sl_kv_ids(const sl_kv *kv) { return kv->ids; }
+
+bool sl_kv_survives(const sl_kv *kv, const sl_config *config, int n) {
+    return sl_rope_regime(config, n) == kv->regime;
+}
 
 void sl_kv_truncate(sl_kv *kv, int n) {
     if (n >= 0 && n < kv->length) kv->length = n;

@@ -45,6 +45,8 @@ int sl_kv_length(const sl_kv *kv);
 int sl_kv_capacity(const sl_kv *kv);
 const int32_t *sl_kv_ids(const sl_kv *kv); /* [length] */
 void sl_kv_truncate(sl_kv *kv, int n);     /* keeps the first n positions; n <= length */
+/* Would the positions held stay as they are when they grow to n, or belong to another rotary regime (rope.h)? */
+bool sl_kv_survives(const sl_kv *kv, const sl_config *config, int n);
 uint64_t sl_kv_bytes(const sl_config *config, int n_ctx, sl_kv_type type); /* what sl_kv_new allocates */
 
 /* Scratch for forwards; belongs to one thread at a time. */

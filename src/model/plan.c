@@ -1,5 +1,6 @@
 #include "model/plan.h"
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "model/families.h"
 #include "tensor/types.h"
@@ -77,15 +78,17 @@ typedef struct tally {
     const sl_config *config;
     const mix *mix;
     uint64_t bytes;
+    bool overflow; /* more bytes than can be counted */
 } tally;
 
-static void vector(tally *t, int64_t n) { t->bytes += (uint64_t)n * sizeof(float); }
+static void vector(tally *t, int64_t n) {
+    if (!sl_add_u64(t->bytes, (uint64_t)n * sizeof(float), &t->bytes)) t->overflow = true;
+}
 
-/* Sizes are bounded by sl_config_check, so that bytes cannot overflow. */
 static void matrix(tally *t, sl_type type, int64_t rows, int64_t columns) {
     uint64_t row = 0;
     sl_type_bytes(fitting(type, columns), (uint64_t)columns, &row);
-    t->bytes += (uint64_t)rows * row;
+    if (!sl_mul_u64((uint64_t)rows, row, &row) || !sl_add_u64(t->bytes, row, &t->bytes)) t->overflow = true;
 }
 
 static void attention(tally *t, int layer) {
@@ -149,6 +152,9 @@ sllm_status sl_plan_weights(const sl_config *c, const char *type, uint64_t *byte
         feed_forward(&t, i);
         vector(&t, norms * norm);
     }
+    if (t.overflow)
+        return sl_fail(error, SLLM_ERROR_FORMAT, "the configuration's %d layers of %d experts by %d take more bytes "
+                       "than can be counted", c->n_layers, c->n_experts, c->n_embd);
     *bytes = t.bytes;
     return SLLM_OK;
 }

@@ -1,5 +1,5 @@
-/* The table of kernels, one file per instruction set: kernels_scalar.c, kernels_avx2.c, kernels_avx512.c,
- * kernels_neon.c, each compiled with its own flags. ops.c calls through the table chosen by sl_kernels(). */
+/* The table of kernels, one file per instruction set: kernels_scalar.c, kernels_avx2.c and
+ * kernels_avx512.c, each compiled with its own flags. ops.c calls through the table that sl_kernels_get() chooses. */
 #ifndef SL_TENSOR_KERNELS_H
 #define SL_TENSOR_KERNELS_H
 

@@ -354,6 +354,10 @@ static void test_plan(void **state) {
     assert_non_null(strstr(error.message, "q4_k_m"));
     for (const char *const *name = sl_plan_types(); *name; name++)
         assert_int_equal(sl_plan_weights(&c, *name, &q4, &error), SLLM_OK);
+    c.n_vocab = c.n_ff = INT32_MAX; /* n_embd 2^31 - 1 too: more bytes in a layer than 2^64 */
+    c.n_embd = INT32_MAX;
+    assert_int_equal(sl_plan_weights(&c, "f32", &q4, &error), SLLM_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "layers"));
     sl_arena_free(&arena);
 }
 

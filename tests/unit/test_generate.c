@@ -334,6 +334,24 @@ static void end_tokens_end_the_answer(void **state) {
     sllm_generation_free(&out);
 }
 
+/* A special token has no text in the answer: a stop string that is the token's own ends it all the same. */
+static void a_special_token_may_be_a_stop_string(void **state) {
+    (void)state;
+    sllm_generate_params params = greedy(20);
+    int32_t end = -1;
+    for (int32_t id = 0; id < N_VOCAB && end < 0; id++)
+        if (sllm_token_ends(model, id)) end = id;
+    const char *text = sllm_token_text(model, end);
+    const sllm_logit_bias bias = {end, 100};
+    params.sampler.bias = &bias, params.sampler.n_bias = 1;
+    params.stop = &text, params.n_stop = 1;
+    sllm_generation out = run_alone(model, 128, prompt, &params);
+    assert_int_equal(out.finish, SLLM_FINISH_STOP);
+    assert_int_equal(out.completion_tokens, 0);
+    assert_ptr_equal(out.stop, text);
+    sllm_generation_free(&out);
+}
+
 static bool yes(void *user) {
     (void)user;
     return true;
@@ -403,14 +421,23 @@ static void overflow_policies(void **state) {
     sllm_generation_free(&out);
     sllm_generation_free(&other);
 
-    /* A full context ends the answer, so that prompt and answer fill it exactly. */
+    /* Room is made for the answer before the prompt alone would fill the context. */
+    for (size_t n = 22; n <= CONTEXT; n++) {
+        out = run(session, ids, n, &params);
+        assert_int_equal(out.completion_tokens, 8);
+        assert_int_equal(out.dropped_tokens, n > 24 ? n - 24 : 0);
+        sllm_generation_free(&out);
+    }
+
+    /* A full context ends the answer, so that prompt and answer fill it exactly; half of it is room at most. */
     params.max_new_tokens = 100;
     for (int policy = SLLM_OVERFLOW_ERROR; policy <= SLLM_OVERFLOW_TRUNCATE_START; policy++) {
+        size_t dropped = policy == SLLM_OVERFLOW_ERROR ? 0 : 20 - CONTEXT / 2;
         params.overflow = (sllm_overflow)policy;
         out = run(session, ids, 20, &params);
-        assert_int_equal(out.completion_tokens, CONTEXT - 20);
+        assert_int_equal(out.completion_tokens, CONTEXT - (20 - dropped));
         assert_int_equal(out.finish, SLLM_FINISH_LENGTH);
-        assert_int_equal(out.dropped_tokens, 0);
+        assert_int_equal(out.dropped_tokens, dropped);
         sllm_generation_free(&out);
     }
 
@@ -723,6 +750,7 @@ int main(void) {
         cmocka_unit_test(threads_change_nothing),            cmocka_unit_test(answers_by_seed),
         cmocka_unit_test(two_threads_on_one_model),          cmocka_unit_test(events_are_the_text),
         cmocka_unit_test(reasoning_in_events),
+        cmocka_unit_test(a_special_token_may_be_a_stop_string),
         cmocka_unit_test(stop_strings_end_the_answer),       cmocka_unit_test(end_tokens_end_the_answer),
         cmocka_unit_test(cancelling_gives_what_was_made),    cmocka_unit_test(overflow_policies),
         cmocka_unit_test(logprobs_are_the_models_own),       cmocka_unit_test(choices_equal_brute_force),

@@ -277,6 +277,22 @@ static void dry_by_hand(void **state) {
     sl_sampler_free(sampler);
 }
 
+/* A long allowed length still leaves longer repetitions to penalise: 121 tokens match, 120 are allowed. */
+static void dry_beyond_a_long_allowed_length(void **state) {
+    (void)state;
+    enum { MATCH = 121 };
+    sllm_sampler_params p = plain();
+    p.dry_multiplier = 0.5f, p.dry_allowed_length = MATCH - 1;
+    int32_t history[2 * MATCH + 1], id;
+    float logits[200] = {0};
+    for (int i = 0; i < MATCH; i++) history[i] = history[MATCH + 1 + i] = 10 + i;
+    history[MATCH] = 7;
+    sl_sampler *sampler = make(p, 200);
+    assert_int_equal(sl_sampler_draw(sampler, logits, NULL, history, 2 * MATCH + 1, &id, NULL), SLLM_OK);
+    for (int i = 0; i < 200; i++) assert_true(fabs(sampler->logits[i] - (i == 7 ? -0.5 * 1.75 : 0)) < 1e-6);
+    sl_sampler_free(sampler);
+}
+
 /* ---------------------------------------------------------------- the draw */
 
 /* Pearson's statistic of `draws` draws against p [n]; the limit is the 0.999 quantile by Wilson and Hilferty (1931). */
@@ -459,6 +475,7 @@ static void parameters_out_of_range_are_named(void **state) {
     REFUSE(dry_multiplier, -1);
     REFUSE(dry_base, 0.5f);
     REFUSE(dry_allowed_length, -1);
+    REFUSE(dry_allowed_length, 1001);
     REFUSE(dry_last_n, -2);
     const sllm_logit_bias outside = {100, 1}, nan = {1, NAN}, forced = {1, INFINITY};
     const sllm_logit_bias *entries[] = {&outside, &nan, &forced, NULL};
@@ -474,6 +491,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(filters_equal_the_reference), cmocka_unit_test(large_vocabulary),
         cmocka_unit_test(weights_are_exponentials),    cmocka_unit_test(penalties_equal_the_reference),
+        cmocka_unit_test(dry_beyond_a_long_allowed_length),
         cmocka_unit_test(dry_by_hand),                 cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(seeds_reproduce),             cmocka_unit_test(greedy_ties_masks_and_bias),
         cmocka_unit_test(damaged_logits_are_errors),   cmocka_unit_test(extremes_stay_finite),

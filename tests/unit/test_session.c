@@ -179,8 +179,33 @@ static void arguments_are_checked(void **state) {
     sllm_model_free(words);
 }
 
+/* LongRoPE has other frequencies beyond 32 positions of this model: crossing over, forth or back, reuses nothing. */
+static void what_is_computed_again_is_not_reused(void **state) {
+    (void)state;
+    sllm_model *longrope;
+    int32_t ids[40];
+    size_t reused = 99;
+    for (int i = 0; i < 40; i++) ids[i] = 1 + i;
+    assert_int_equal(sllm_model_load(SLLM_SOURCE_DIR "/tests/golden/data/models/phi3-longrope", NULL, &longrope, NULL),
+                     SLLM_OK);
+    sllm_session *session = tiny_session(longrope, 64);
+    assert_int_equal(sllm_session_sync(session, ids, 20, &reused, NULL), SLLM_OK);
+    assert_int_equal(reused, 0);
+    assert_int_equal(sllm_session_sync(session, ids, 30, &reused, NULL), SLLM_OK);
+    assert_int_equal(reused, 20);
+    assert_int_equal(sllm_session_sync(session, ids, 38, &reused, NULL), SLLM_OK);
+    assert_int_equal(reused, 0);
+    assert_int_equal(sllm_session_sync(session, ids, 40, &reused, NULL), SLLM_OK);
+    assert_int_equal(reused, 38);
+    assert_int_equal(sllm_session_sync(session, ids, 25, &reused, NULL), SLLM_OK);
+    assert_int_equal(reused, 0);
+    sllm_session_free(session);
+    sllm_model_free(longrope);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_computed_again_is_not_reused),
         cmocka_unit_test(sync_keeps_the_common_prefix),      cmocka_unit_test(append_and_truncate),
         cmocka_unit_test(every_position),                    cmocka_unit_test(what_does_not_fit_changes_nothing),
         cmocka_unit_test(cancelling_leaves_a_usable_session), cmocka_unit_test(arguments_are_checked),
