@@ -4,7 +4,7 @@ set(golden_data ${CMAKE_CURRENT_LIST_DIR}/data)
 set(golden_shared ${CMAKE_SOURCE_DIR}/../shared/golden)
 function(add_golden name kind directory)
   add_test(NAME golden.${name} COMMAND sh -c
-      "[ -d '${directory}' ] || { echo 'skipped: no ${directory}'; exit 77; }; exec '$<TARGET_FILE:golden>' ${kind} '${directory}'")
+      "[ -d '${directory}' ] || { echo 'skipped: no ${directory}'; exit 77; }; exec '$<TARGET_FILE:golden>' --ctest ${kind} '${directory}'")
   set_tests_properties(golden.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200)
 endfunction()
 add_golden(models.own models ${golden_data}/models)
