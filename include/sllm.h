@@ -261,7 +261,7 @@ SLLM_API sllm_status sllm_sampler_new(const sllm_model *model, const sllm_sample
                                       sllm_sampler **sampler, sllm_error *error);
 SLLM_API void sllm_sampler_free(sllm_sampler *sampler);
 /* Draws from logits [n_vocab]; history [n_history] are the tokens so far, prompt included (for the penalties).
- * SLLM_ERROR_ARGUMENT when no token is left or the logits hold NaN. */
+ * SLLM_ERROR_ARGUMENT when no token is left, SLLM_ERROR_FORMAT when the logits hold NaN or +infinity. */
 SLLM_API sllm_status sllm_sampler_draw(sllm_sampler *sampler, const float *logits, const int32_t *history,
                                        size_t n_history, int32_t *id, sllm_error *error);
 

@@ -124,38 +124,104 @@ sllm_status sl_file_read_gz(const char *path, size_t limit, sl_buffer *buffer, s
     return status;
 }
 
-static sllm_status write_all(int fd, const char *data, size_t size, const char *path, sllm_error *error) {
-    while (size) {
-        ssize_t n = write(fd, data, size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return sl_fail_errno(error, "write", path);
-        data += n;
-        size -= (size_t)n;
+/* A new file beside the target with the mode a user expects. Not mkstemp: its files are private to the user, and
+ * undoing that needs the process's umask, which cannot be read without changing it. -1 with errno set on failure. */
+static int open_beside(sl_output *output) {
+    size_t size = strlen(output->target) + 32;
+    int fd = -1;
+    output->temporary = malloc(size);
+    if (!output->temporary) {
+        errno = ENOMEM;
+        return -1;
     }
-    return fsync(fd) < 0 ? sl_fail_errno(error, "write", path) : SLLM_OK;
+    for (int i = 0; fd < 0 && i < 100; i++) {
+        snprintf(output->temporary, size, "%s.%ld-%d.tmp", output->target, (long)getpid(), i);
+        fd = open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST) break;
+    }
+    if (fd < 0) { /* the name is not ours to remove */
+        int number = errno;
+        free(output->temporary);
+        output->temporary = NULL;
+        errno = number;
+    }
+    return fd;
 }
 
-/* A new file beside path with the mode a user expects; its name goes to `temporary`. -1 with errno set on failure. */
-static int open_beside(const char *path, char *temporary, size_t size) {
-    for (int i = 0; i < 100; i++) {
-        if (snprintf(temporary, size, "%s.%ld-%d.tmp", path, (long)getpid(), i) >= (int)size) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST) return fd;
+static sllm_status open_target(sl_output *output, const char *path, sllm_error *error) {
+    struct stat old;
+    bool exists = !stat(path, &old), is_direct = exists && !S_ISREG(old.st_mode);
+    output->path = strdup(path);
+    if (!output->path) return sl_fail_memory(error, path, strlen(path) + 1);
+    if (is_direct) { /* a device, a FIFO: a file must not take its place */
+        output->descriptor = open(path, O_WRONLY | O_CLOEXEC);
+        return output->descriptor < 0 ? sl_fail_errno(error, "write", path) : SLLM_OK;
     }
-    return -1;
+    if (!exists && !lstat(path, &old))
+        return sl_fail(error, SLLM_ERROR_IO, "cannot write %s: a symbolic link to nothing", path);
+    /* A link stays a link, and a file that its owner made read-only stays as it is: rename would ask for neither. */
+    if (exists && access(path, W_OK) < 0) return sl_fail_errno(error, "write", path);
+    errno = ENOMEM; /* strdup need not say so */
+    output->target = exists ? realpath(path, NULL) : strdup(path);
+    if (!output->target) return sl_fail_errno(error, "write", path);
+    output->descriptor = open_beside(output);
+    if (output->descriptor < 0) return sl_fail_errno(error, "write", path);
+    if (exists && fchmod(output->descriptor, old.st_mode & 07777) < 0) return sl_fail_errno(error, "write", path);
+    return SLLM_OK;
+}
+
+sllm_status sl_output_open(sl_output *output, const char *path, sllm_error *error) {
+    *output = (sl_output){.descriptor = -1};
+    sllm_status status = open_target(output, path, error);
+    if (status) sl_output_abandon(output);
+    return status;
+}
+
+sllm_status sl_output_write(sl_output *output, const void *data, size_t size, sllm_error *error) {
+    const char *at = data;
+    while (size) {
+        ssize_t n = write(output->descriptor, at, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return sl_fail_errno(error, "write", output->path);
+        at += n;
+        size -= (size_t)n;
+    }
+    return SLLM_OK;
+}
+
+sllm_status sl_output_finish(sl_output *output, sllm_error *error) {
+    int fd = output->descriptor;
+    bool failed = output->target && fsync(fd) < 0; /* devices and FIFOs know no fsync */
+    if (!failed) {
+        output->descriptor = -1;
+        failed = close(fd) < 0;
+    }
+    failed = failed || (output->target && rename(output->temporary, output->target) < 0);
+    sllm_status status = failed ? sl_fail_errno(error, "write", output->path) : SLLM_OK;
+    if (!failed) {
+        free(output->temporary);
+        output->temporary = NULL; /* nothing to remove */
+    }
+    sl_output_abandon(output);
+    return status;
+}
+
+void sl_output_abandon(sl_output *output) {
+    if (output->descriptor >= 0) close(output->descriptor);
+    if (output->temporary) unlink(output->temporary);
+    free(output->temporary);
+    free(output->target);
+    free(output->path);
+    *output = (sl_output){.descriptor = -1};
 }
 
 sllm_status sl_file_write(const char *path, const void *data, size_t size, sllm_error *error) {
-    char temporary[4096];
-    int fd = open_beside(path, temporary, sizeof temporary);
-    if (fd < 0) return sl_fail_errno(error, "write", path);
-    sllm_status status = write_all(fd, data, size, path, error);
-    if (close(fd) < 0 && !status) status = sl_fail_errno(error, "write", path);
-    if (!status && rename(temporary, path) < 0) status = sl_fail_errno(error, "write", path);
-    if (status) unlink(temporary);
+    sl_output output;
+    sllm_status status = sl_output_open(&output, path, error);
+    if (status) return status;
+    status = sl_output_write(&output, data, size, error);
+    if (!status) return sl_output_finish(&output, error);
+    sl_output_abandon(&output);
     return status;
 }
 

@@ -21,7 +21,22 @@ sllm_status sl_file_read(const char *path, size_t limit, sl_buffer *buffer, sllm
  * after them is SLLM_ERROR_FORMAT); `limit` bounds the unpacked size. */
 sllm_status sl_file_read_gz(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error);
 
-/* Writes path through a temporary file beside it: fsync, then rename. A failure (disk full) leaves the old file. */
+/* A file being written. It appears when complete: a temporary file beside the target (the file that `path` leads to,
+ * where it is a symbolic link), fsync, rename; the mode of an existing file is kept, and one that may not be written is
+ * refused. What exists and is not a regular file (a device, a FIFO) is written to directly. */
+typedef struct sl_output {
+    int descriptor;
+    char *path;               /* as given, for messages */
+    char *target, *temporary; /* NULL when written directly */
+} sl_output;
+
+sllm_status sl_output_open(sl_output *output, const char *path, sllm_error *error); /* a failure leaves nothing */
+sllm_status sl_output_write(sl_output *output, const void *data, size_t size, sllm_error *error);
+/* Both end the output; a failed _finish, like _abandon, leaves the old file and no temporary one. */
+sllm_status sl_output_finish(sl_output *output, sllm_error *error);
+void sl_output_abandon(sl_output *output);
+
+/* Writes a whole file as above. A failure (disk full) leaves the old file. */
 sllm_status sl_file_write(const char *path, const void *data, size_t size, sllm_error *error);
 
 bool sl_path_is_directory(const char *path);

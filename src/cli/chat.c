@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 
 #include "base/arena.h"
+#include "base/file.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ typedef struct chat {
     sllm_model *model;
     sllm_session *session;
     cli_log log;
+    const char *file;   /* where log was last loaded from or saved to, in kept; or NULL */
     cli_line_source *lines;
     bool quit, failed;  /* failed: some turn or command did, which a script wants to know */
     uint64_t seed;      /* of the next answer; counts up so that /regen gives another text */
@@ -125,16 +127,40 @@ static int do_regen(chat *c, const char *text) {
     return CLI_OK;
 }
 
+/* The file that the conversation was last loaded from or saved to may be overwritten without asking. */
+static void keep_file(chat *c, const char *path) {
+    char *copy = sl_arena_copy(&c->kept, path, strlen(path));
+    if (copy) c->file = copy; /* without memory the next /save asks for /save! */
+}
+
+static int save(chat *c, const char *path, bool may_overwrite) {
+    if (!*path) return cli_failure(c->app, "/save FILE: give the file's name");
+    if (!c->log.n) return cli_failure(c->app, "/save %s: there is no message to save yet", path);
+    if (!may_overwrite && sl_path_is_file(path) && (!c->file || strcmp(c->file, path) != 0))
+        return cli_failure(c->app, "/save %s: the file exists; /save! %s overwrites it", path, path);
+    int status = cli_log_save(c->app, &c->log, path);
+    if (status) return status;
+    keep_file(c, path);
+    /* standard output holds the answers alone, which a script reads */
+    fprintf(stderr, "sllm: chat: saved %zu message%s to %s\n", c->log.n, c->log.n == 1 ? "" : "s", path);
+    return CLI_OK;
+}
+
 static int do_save(chat *c, const char *text) {
-    if (!*text) return cli_failure(c->app, "/save FILE: give the file's name");
-    return cli_log_save(c->app, &c->log, text);
+    return save(c, text, false);
+}
+
+static int do_overwrite(chat *c, const char *text) {
+    return save(c, text, true);
 }
 
 static int do_load(chat *c, const char *text) {
     if (!*text) return cli_failure(c->app, "/load FILE: give the file's name");
     int status = cli_log_load(c->app, &c->log, text);
-    if (!status && c->lines) cli_printf(c->app, "loaded %zu messages\n", c->log.n);
-    return status;
+    if (status) return status;
+    keep_file(c, text);
+    if (c->lines) cli_printf(c->app, "loaded %zu message%s\n", c->log.n, c->log.n == 1 ? "" : "s");
+    return CLI_OK;
 }
 
 static int do_stats(chat *c, const char *text) {
@@ -198,7 +224,8 @@ static const struct chat_command {
     {"/system", "TEXT", "set the system message; without TEXT remove it", do_system},
     {"/undo", "", "drop the last turn", do_undo},
     {"/regen", "", "answer the last message again", do_regen},
-    {"/save", "FILE", "write the conversation as JSON", do_save},
+    {"/save", "FILE", "write the conversation as JSON; another file that exists stays", do_save},
+    {"/save!", "FILE", "the same, overwriting FILE", do_overwrite},
     {"/load", "FILE", "continue a saved conversation", do_load},
     {"/stats", "", "tokens, speed and room left", do_stats},
     {"/set", "KEY VALUE", "change an option: /set temperature 0.2", do_set},
@@ -276,6 +303,7 @@ static int prepare(chat *c) {
     cli_ask_free(&ask);
     if (!status && sllm_session_new(c->model, &params, &c->session, &error)) status = cli_error(c->app, &error);
     if (!status && c->values.load) status = cli_log_load(c->app, &c->log, c->values.load);
+    if (!status && c->values.load) keep_file(c, c->values.load);
     if (!status && c->values.answer.system) status = do_system(c, c->values.answer.system);
     if (!status) c->lines = cli_line_open(c->app);
     return status || c->lines ? status : CLI_FAILURE;
@@ -324,8 +352,9 @@ const cli_command cli_command_chat = {
     .summary = "Talk with a model, turn by turn",
     .details =
         "Ctrl-C stops the answer, not the program; at the prompt it drops the line, and twice on an empty "
-        "line it leaves, as Ctrl-D and /quit do. Commands: /system TEXT, /undo, /regen, /save FILE, /load "
-        "FILE, /stats, /set KEY VALUE (any option of Answer and Sampling), /help. A backslash at the end of a "
+        "line it leaves, as Ctrl-D and /quit do. Commands: /system TEXT, /undo, /regen, /save FILE (/save! "
+        "FILE overwrites), /load FILE, /stats, /set KEY VALUE (any option of "
+        "Answer and Sampling), /help. A backslash at the end of a "
         "line continues it; \"\"\" begins and ends a message of several lines; // begins a message that "
         "starts with a slash.\n\n"
         "Without a terminal each line of standard input is a message or a command; the exit status is then 1 "

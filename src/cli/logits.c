@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct logits_values {
     const char *ids, *out;
@@ -96,6 +97,11 @@ static int write_rows(logits_job *job) {
     return sllm_tensor_writer_finish(writer, &error) ? cli_error(job->app, &error) : CLI_OK;
 }
 
+static bool same_file(const char *a, const char *b) {
+    struct stat first, second;
+    return !stat(a, &first) && !stat(b, &second) && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
 static int run_logits(cli_app *app, const void *given, int n_arguments, char **arguments) {
     const logits_values *values = given;
     logits_job job = {.app = app};
@@ -103,6 +109,8 @@ static int run_logits(cli_app *app, const void *given, int n_arguments, char **a
     (void)n_arguments;
     if (!values->ids || !values->out)
         return cli_usage(app, "give --ids IN.safetensors and --out OUT.safetensors");
+    if (same_file(values->ids, values->out))
+        return cli_usage(app, "--ids and --out are the same file: %s", values->out);
     cli_interrupt_watch();
     int status = open_input(&job, values->ids);
     if (!status) status = cli_load(app, arguments[0], &load, false, &job.model);

@@ -123,7 +123,8 @@ static int set_number(const cli_app *app, const cli_option *option, const char *
         *(cli_seed *)field = (cli_seed){true, value};
     } else {
         double value = strtod(text, &end);
-        if (end == text || *end || !isfinite(value) || !in_range(option, value))
+        /* strtod reads hexadecimal too, which nobody means here */
+        if (end == text || *end || strpbrk(text, "xX") || !isfinite(value) || !in_range(option, value))
             return bad_number(app, option, text, "a number");
         *(float *)field = (float)value;
     }

@@ -3,20 +3,17 @@
 #include "base/buffer.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/map.h"
 #include "format/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct sl_safetensors_writer {
-    char *path, *temporary;
-    int descriptor;        /* -1: closed */
+    sl_output output;
     uint64_t left;         /* bytes of tensor data still to come */
     sllm_status failed;    /* after a failed write nothing more is written, and _finish fails again */
 };
@@ -75,41 +72,13 @@ static sllm_status write_header_json(const char *path, const sl_tensor *tensors,
 }
 
 static sllm_status write_all(sl_safetensors_writer *writer, const void *data, size_t size, sllm_error *error) {
-    const char *at = data;
-    while (size) {
-        ssize_t n = write(writer->descriptor, at, size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return writer->failed = sl_fail_errno(error, "write", writer->path);
-        at += n;
-        size -= (size_t)n;
-    }
-    return SLLM_OK;
+    return writer->failed = sl_output_write(&writer->output, data, size, error);
 }
 
 void sl_safetensors_writer_abandon(sl_safetensors_writer *writer) {
     if (!writer) return;
-    if (writer->descriptor >= 0) {
-        close(writer->descriptor);
-        unlink(writer->temporary);
-    }
-    free(writer->temporary);
-    free(writer->path);
+    sl_output_abandon(&writer->output);
     free(writer);
-}
-
-/* A new file beside the target, with a name nobody else has. Not mkstemp: its files are private to the user, and
- * undoing that needs the process's umask, which cannot be read without changing it. */
-static sllm_status open_temporary(sl_safetensors_writer *writer, const char *path, sllm_error *error) {
-    size_t size = strlen(path) + sizeof ".0123456789abcdef";
-    writer->path = strdup(path);
-    writer->temporary = malloc(size);
-    if (!writer->path || !writer->temporary) return sl_fail_memory(error, path, size);
-    for (int tries = 0; writer->descriptor < 0 && tries < 100; tries++) {
-        snprintf(writer->temporary, size, "%s.%016" PRIx64, path, sl_map_seed_random());
-        writer->descriptor = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (writer->descriptor < 0 && errno != EEXIST) break;
-    }
-    return writer->descriptor < 0 ? sl_fail_errno(error, "write", path) : SLLM_OK;
 }
 
 sllm_status sl_safetensors_writer_new(const char *path, const sl_tensor *tensors, size_t count,
@@ -118,9 +87,9 @@ sllm_status sl_safetensors_writer_new(const char *path, const sl_tensor *tensors
     *out = NULL;
     sl_safetensors_writer *writer = calloc(1, sizeof *writer);
     if (!writer) return sl_fail_memory(error, path, 0);
-    writer->descriptor = -1;
+    writer->output.descriptor = -1;
     sllm_status status = write_header_json(path, tensors, count, &header, &writer->left, error);
-    if (!status) status = open_temporary(writer, path, error);
+    if (!status) status = sl_output_open(&writer->output, path, error);
     uint64_t length = header.length;
     if (!status) status = write_all(writer, &length, sizeof length, error);
     if (!status) status = write_all(writer, header.data, header.length, error);
@@ -132,11 +101,11 @@ sllm_status sl_safetensors_writer_new(const char *path, const sl_tensor *tensors
 
 sllm_status sl_safetensors_writer_write(sl_safetensors_writer *writer, const void *data, size_t bytes,
                                         sllm_error *error) {
-    if (writer->failed) return sl_fail(error, writer->failed, "%s: an earlier write failed", writer->path);
+    if (writer->failed) return sl_fail(error, writer->failed, "%s: an earlier write failed", writer->output.path);
     if (bytes > writer->left)
         return writer->failed = sl_fail(error, SLLM_ERROR_ARGUMENT,
                                         "%s: %zu bytes written where only %" PRIu64 " of the declared ones are left",
-                                        writer->path, bytes, writer->left);
+                                        writer->output.path, bytes, writer->left);
     sllm_status status = write_all(writer, data, bytes, error);
     if (!status) writer->left -= bytes;
     return status;
@@ -144,16 +113,11 @@ sllm_status sl_safetensors_writer_write(sl_safetensors_writer *writer, const voi
 
 sllm_status sl_safetensors_writer_finish(sl_safetensors_writer *writer, sllm_error *error) {
     sllm_status status = writer->failed;
-    if (status) sl_fail(error, status, "%s: not written, because an earlier write failed", writer->path);
+    if (status) sl_fail(error, status, "%s: not written, because an earlier write failed", writer->output.path);
     else if (writer->left)
         status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: %" PRIu64 " of the declared bytes were never written",
-                         writer->path, writer->left);
-    else if (fsync(writer->descriptor) < 0 || rename(writer->temporary, writer->path) < 0)
-        status = sl_fail_errno(error, "write", writer->path);
-    if (!status) {
-        close(writer->descriptor); /* after fsync it has nothing left to report */
-        writer->descriptor = -1;   /* nothing for _abandon to remove */
-    }
+                         writer->output.path, writer->left);
+    else status = sl_output_finish(&writer->output, error);
     sl_safetensors_writer_abandon(writer);
     return status;
 }

@@ -155,7 +155,7 @@ static sllm_status score_node(sl_choices *c, const sl_session *session, size_t f
     int32_t n_vocab = session->model->config.n_vocab;
     double log_sum = sl_log_sum_exp(logits, (size_t)n_vocab);
     if (!isfinite(log_sum))
-        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+        return sl_fail(error, SLLM_ERROR_FORMAT,
                        "the logits are not finite: the model's weights or input are damaged");
     size_t end = first + 1;
     while (end < c->n && shared_tokens(sorted(c, first), sorted(c, end)) >= depth) end++;

@@ -38,7 +38,7 @@ void sl_choices_free(sl_choices *choices);
 size_t sl_choices_longest(const sl_choices *choices); /* in tokens */
 
 /* Computes the probabilities. The session is synchronised with the prompt first (*n_reused as there) and holds the
- * prompt and some choice's beginning afterwards. SLLM_ERROR_ARGUMENT when the logits hold NaN. */
+ * prompt and some choice's beginning afterwards. SLLM_ERROR_FORMAT when the logits hold NaN. */
 sllm_status sl_choices_score(sl_choices *choices, sl_session *session, const int32_t *prompt, size_t n_prompt,
                              sl_cancel cancel, size_t *n_reused, sllm_error *error);
 

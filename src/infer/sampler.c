@@ -125,7 +125,7 @@ static sllm_status take_logits(sl_sampler *s, const float *logits, const uint64_
     if (bad) {
         size_t i = 0;
         while (logits[i] < INFINITY) i++;
-        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+        return sl_fail(error, SLLM_ERROR_FORMAT,
                        "the logit of token %zu is %g: the model's weights or input are damaged", i, (double)logits[i]);
     }
     if (!allowed) {

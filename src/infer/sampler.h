@@ -45,8 +45,8 @@ sllm_status sl_sampler_new(const sl_tokenizer *tokenizer, int32_t n_vocab, const
 void sl_sampler_free(sl_sampler *sampler);
 
 /* Draws from logits [n_vocab]. allowed: bit i set when token i may come, [(n_vocab + 63) / 64], NULL: all may.
- * history [n_history]: the tokens so far, every id in the vocabulary. SLLM_ERROR_ARGUMENT when a logit is NaN or
- * +infinity, or when nothing is left to draw from. */
+ * history [n_history]: the tokens so far, every id in the vocabulary. SLLM_ERROR_FORMAT when a logit is NaN or
+ * +infinity (a damaged model), SLLM_ERROR_ARGUMENT when nothing is left to draw from. */
 sllm_status sl_sampler_draw(sl_sampler *sampler, const float *logits, const uint64_t *allowed, const int32_t *history,
                             size_t n_history, int32_t *id, sllm_error *error);
 

@@ -37,7 +37,7 @@ class Pipe(Case):
         messages = self.saved()
         self.assertEqual(done.out.rstrip("\n"), "\n".join(message["content"] for message in messages[1::2]).rstrip("\n"))
         self.write("again.json", json.dumps({"messages": messages[:2]}))
-        again = self.chat(f"two\n/save {self.path('chat.json')}\n", "--load", self.path("again.json"))
+        again = self.chat(f"two\n/save! {self.path('chat.json')}\n", "--load", self.path("again.json"))
         self.assertEqual(self.saved(), messages, again.err)
 
     def test_prefix_is_reused(self):
@@ -48,11 +48,11 @@ class Pipe(Case):
     def test_system_and_regen(self):
         self.chat(f"/system be brief\none\n/regen\n/save {self.path('chat.json')}\n")
         self.assertEqual([message["role"] for message in self.saved()], ["system", "user", "assistant"])
-        self.chat(f"one\n/system x\n/system\n/save {self.path('chat.json')}\n", "--system", "first")
+        self.chat(f"one\n/system x\n/system\n/save! {self.path('chat.json')}\n", "--system", "first")
         self.assertEqual([message["role"] for message in self.saved()], ["user", "assistant"])
 
     def test_regen_draws_anew_and_seeds_reproduce(self):
-        script = f"one\n/save {self.path('a.json')}\n/regen\n/save {self.path('chat.json')}\n"
+        script = f"one\n/save! {self.path('a.json')}\n/regen\n/save! {self.path('chat.json')}\n"
         options = ("--temperature", "2", "--top-p", "1", "--seed", "3", "--max-new-tokens", "12")
         done = sllm("chat", tiny_model(), *options, stdin=script)
         with open(self.path("a.json"), encoding="utf-8") as file:
@@ -66,14 +66,35 @@ class Pipe(Case):
 
     def test_wrong_commands(self):
         for line, says in (("/sytem x", "/system"), ("/nonsense", "/help"), ("/undo", "no turn"), ("/regen", "no answer"),
-                           ("/set temperature nan", "from 0 to 100"), ("/set nonsense 1", "--nonsense"),
+                           ("/set temperature nan", "from 0 to 100"), ("/set temperature 0x1", "0x1"),
+                           ("/set nonsense 1", "--nonsense"),
                            ("/set ctx 12", "--ctx"), ("/set", "KEY VALUE"), ("/save", "FILE"),
                            ("/load /nonexistent/x.json", "/nonexistent/x.json"), ("/set stop", "KEY VALUE"),
-                           ("/save /nonexistent/x.json", "/nonexistent/x.json")):
+                           ("/system x\n/save /nonexistent/x.json", "/nonexistent/x.json")):
             with self.subTest(line=line):
                 done = self.chat(line + "\n", status=1)
                 self.assertEqual(done.err.count("\n"), 1, done.err)
                 self.assertIn(says, done.err)
+
+    def test_save_keeps_what_it_does_not_know(self):
+        file = self.write("chat.json", "mine")
+        done = self.chat(f"/save {file}\n", status=1)
+        self.assertIn("no message", done.err)
+        done = self.chat(f"one\n/save {file}\n", status=1)
+        self.assertIn(f"/save! {file} overwrites", done.err)
+        with open(file, encoding="utf-8") as kept:
+            self.assertEqual(kept.read(), "mine")
+        done = self.chat(f"one\n/save! {file}\ntwo\n/save {file}\n")
+        self.assertIn(f"saved 2 messages to {file}\n", done.err)
+        self.assertIn(f"saved 4 messages to {file}\n", done.err)
+        self.chat(f"/load {file}\n/save {file}\n")
+        self.chat(f"/save {file}\n", "--load", file)
+        self.assertEqual(len(self.saved()), 4)
+        link = self.path("link")
+        os.symlink("chat.json", link)
+        self.chat(f"one\n/save! {link}\n")
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual(len(self.saved()), 2)
 
     def test_load_names_the_place(self):
         good = {"role": "user", "content": "a"}

@@ -175,6 +175,27 @@ class Logits(Case):
         self.fails(1, "logits", tiny_model(), "--ids", ids([1, 2], [1, 2]), "--out", "/nonexistent/x", says="/nonexistent/x")
 
 
+    def test_out_targets(self):
+        ids, out, link = self.path("i.safetensors"), self.path("out.safetensors"), self.path("link")
+        write_safetensors(ids, {"input_ids": ("I64", [1, 2], array.array("q", [1, 2]).tobytes())})
+        self.fails(2, "logits", tiny_model(), "--ids", ids, "--out", ids, says="same file")
+        device = self.path("device")
+        os.symlink("/dev/full", device)
+        self.fails(1, "logits", tiny_model(), "--ids", ids, "--out", device, says="No space left")
+        self.assertTrue(os.path.islink(device))
+        self.write("out.safetensors", "old")
+        os.chmod(out, 0o600)
+        os.symlink(out, link)
+        self.works("logits", tiny_model(), "--ids", ids, "--out", link)
+        self.assertTrue(os.path.islink(link))
+        self.assertIn("logits", read_safetensors(out))
+        self.assertEqual(os.stat(out).st_mode & 0o777, 0o600)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["device", "i.safetensors", "link", "out.safetensors"])
+        if os.geteuid():
+            os.chmod(out, 0o444)
+            self.fails(1, "logits", tiny_model(), "--ids", ids, "--out", out, says="out.safetensors")
+
+
 class Files(Case):
     def test_inspect(self):
         values = array.array("f", [1, -2, 3, float("nan"), 5, -6]).tobytes()

@@ -396,7 +396,7 @@ static void damaged_logits_are_errors(void **state) {
         sl_sampler *sampler = make(plain(), 5);
         sllm_error error = {0};
         int32_t id;
-        assert_int_equal(sl_sampler_draw(sampler, logits, NULL, NULL, 0, &id, &error), SLLM_ERROR_ARGUMENT);
+        assert_int_equal(sl_sampler_draw(sampler, logits, NULL, NULL, 0, &id, &error), SLLM_ERROR_FORMAT);
         assert_non_null(strstr(error.message, "token 2"));
         sl_sampler_free(sampler);
     }
