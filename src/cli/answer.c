@@ -200,6 +200,10 @@ void cli_ask_free(cli_ask *ask) {
     ask->bias = NULL;
 }
 
+bool cli_context_is_full(const cli_ask *ask, const sllm_generation *answer) {
+    return answer->finish == SLLM_FINISH_LENGTH && answer->completion_tokens < (size_t)ask->params.max_new_tokens;
+}
+
 int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, sllm_generation *out) {
     sllm_error error = {0};
     cli_app *app = ask->app;
@@ -214,6 +218,9 @@ int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, 
         return cli_failure(app, "%s; %s", error.message, ask->context_hint);
     if (failed) return cli_error(app, &error);
     if (cli_interrupted()) return CLI_INTERRUPTED;
+    if (cli_context_is_full(ask, out))
+        fprintf(stderr, "sllm: %s: the answer stops here because the context of %zu positions is full; --ctx N gives "
+                "more, --overflow shift goes on\n", app->command->name, sllm_session_capacity(session));
     return app->output_errno ? CLI_FAILURE : CLI_OK;
 }
 

@@ -42,6 +42,10 @@ typedef struct cli_ask {
 int cli_ask_init(cli_ask *ask, cli_app *app, const sllm_model *model, const cli_sampling_values *sampling,
                  const cli_answer_values *answer);
 void cli_ask_free(cli_ask *ask);
+/* The answer ended because the context was full, not because max_new_tokens was reached. cli_ask_run says so on standard
+ * error. */
+bool cli_context_is_full(const cli_ask *ask, const sllm_generation *answer);
+
 /* Generates after ids, writing the text as it comes, and ends it with a newline. Returns the exit status:
  * CLI_INTERRUPTED after Ctrl-C (*out holds what was made so far). The caller frees *out. */
 int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, sllm_generation *out);

@@ -153,6 +153,7 @@ static void put_answer(const run *r, const sllm_generation *answer, sl_buffer *o
     sl_buffer_putc(out, ']');
     sl_json_put_string(out, "finish_reason", sllm_finish_name(answer->finish));
     if (answer->stop) sl_json_put_string(out, "stop", answer->stop);
+    sl_json_put_bool(out, "context_full", cli_context_is_full(&r->ask, answer));
     if (answer->choice_probabilities) put_choices(r, answer, out);
     sl_json_put_int(out, "prompt_tokens", (int64_t)answer->prompt_tokens);
     sl_json_put_int(out, "completion_tokens", (int64_t)answer->completion_tokens);

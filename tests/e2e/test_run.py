@@ -109,7 +109,10 @@ class Run(Case):
         self.assertGreater(answer["dropped_tokens"], 0)
         full = self.run_json("--raw", "a", "--ctx", "32", "--greedy", "--max-new-tokens", "500")
         self.assertEqual((full["finish_reason"], full["prompt_tokens"] + full["completion_tokens"] <= 33), ("length", True))
+        self.assertTrue(full["context_full"])
+        self.assertIn("context of 32", sllm("run", self.model, "--raw", "a", "--ctx", "32", "--greedy", "-m", "500").err)
         longer = self.run_json("--raw", "a", "--ctx", "32", "--greedy", "--max-new-tokens", "60", "--overflow", "shift")
+        self.assertFalse(longer["context_full"])
         self.assertIn(longer["finish_reason"], ("length", "stop"))
         self.fails(2, "run", self.model, "x", "--ctx", "16000000", says="16000000")
 
