@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Tokenising speed beside Hugging Face tokenizers, interleaved: ours, theirs, ours, theirs, ... and the medians.
 
-usage: tokenize.py PROGRAM VOCABULARY.gguf TOKENIZER.json[.gz] TEXTS...     (pip install tokenizers)
+usage: tokenize.py [--pairs] PROGRAM VOCABULARY.gguf TOKENIZER.json[.gz] TEXTS...     (pip install tokenizers)
+
+Passes alternate: ours first, theirs first, ours again, theirs again; so each meets processor caches that the other has
+filled. With --pairs each does both its passes before the other has its turn.
 
 TEXTS: .jsonl files (a JSON string, or an object with "text", a line) and .txt files (one text each). One thread each; processor time.
 First pass: a vocabulary just loaded, nothing cached. Repeated: the same texts again."""
@@ -26,7 +29,8 @@ def read(paths):
 
 
 def main():
-    program, vocabulary, json_path, *paths = sys.argv[1:]
+    pairs = sys.argv[1] == "--pairs"
+    program, vocabulary, json_path, *paths = sys.argv[1 + pairs:]
     texts = list(read(paths))
     n_bytes = sum(len(t.encode()) for t in texts)
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
@@ -51,12 +55,15 @@ def main():
         for _ in range(ROUNDS):
             tokenizer = Tokenizer.from_str(source)
             tokenizer.encode_special_tokens = True
-            for what in ("first", "again"):
-                mine, n_mine = run_ours(what)
-                their, n_their = run_theirs(tokenizer)
-                assert n_mine == n_their, f"{n_mine} ids here, {n_their} there"
-                times["ours " + what].append(mine)
-                times["theirs " + what].append(their)
+            passes = [(who, what) for what in ("first", "again") for who in ("ours", "theirs")]
+            if pairs:
+                passes = [(who, what) for who in ("ours", "theirs") for what in ("first", "again")]
+            counts = set()
+            for who, what in passes:
+                seconds, n_ids = run_ours(what) if who == "ours" else run_theirs(tokenizer)
+                times[f"{who} {what}"].append(seconds)
+                counts.add(n_ids)
+            assert len(counts) == 1, f"different numbers of ids: {counts}"
         ours.stdin.close()
         ours.wait()
     print(f"{len(texts)} texts, {n_bytes} bytes, {ROUNDS} rounds")
