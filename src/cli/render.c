@@ -1,12 +1,14 @@
 /* sllm template: what a chat template makes of messages. */
 #include "cli/commands.h"
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct template_values {
@@ -39,6 +41,8 @@ static void case_options(const sl_json *test, const char *now, sl_buffer *out) {
 
 /* ---------------------------------------------------------------- cases, one a line */
 
+enum { TEMPLATE_LIMIT = 64 << 20 };
+
 /* {"error":{"type","message"}}: type is TemplateError for raise_exception, whose text is the whole message; otherwise
  * the word before the message's first colon ("UndefinedError: ..."), or Error. */
 static void put_error(sl_buffer *out, const sllm_error *error) {
@@ -58,35 +62,34 @@ static void put_error(sl_buffer *out, const sllm_error *error) {
     sl_buffer_puts(out, "}}\n");
 }
 
-static int render_case(cli_app *app, const template_values *values, const sl_json *test, const char *what,
-                       sl_buffer *out) {
-    sllm_error error = {0};
+/* Renders one case into *out. A status: the case itself was at fault (no template of that name, no messages). */
+static sllm_status render_case(const template_values *values, const sl_json *test, const char *what, sl_buffer *out,
+                               sllm_error *error) {
     sl_buffer source = {0}, messages = {0}, options = {0};
     char path[4096], name[256], *text = NULL;
     size_t length = 0;
     const char *wanted = sl_json_string(sl_json_get(test, "template"));
     const sl_json *list = sl_json_get(test, "messages");
     if (!wanted || strchr(wanted, '/') || strlen(wanted) + 7 > sizeof name)
-        return cli_failure(app, "%s: /template: must name a file of %s without its .jinja", what, values->dir);
-    if (!list) return cli_failure(app, "%s: /messages: is missing", what);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "InputError: %s: /template: must name a file of %s without its .jinja",
+                       what, values->dir);
+    if (!list) return sl_fail(error, SLLM_ERROR_FORMAT, "InputError: %s: /messages: is missing", what);
     snprintf(name, sizeof name, "%s.jinja", wanted);
-    if (!sl_path_join(path, sizeof path, values->dir, name)) return cli_failure(app, "%s: path too long", values->dir);
-    int status = cli_read_file(app, path, &source);
-    if (!status) {
-        sl_json_write_value(&messages, list);
-        case_options(test, values->now, &options);
-        if (messages.failed || options.failed) status = cli_failure(app, "%s: out of memory", what);
-    }
-    if (!status) {
-        sllm_status failed = sllm_template_render_text(source.data ? source.data : "", source.length, messages.data,
-                                                       options.data, &text, &length, &error);
-        if (failed) {
-            put_error(out, &error);
-        } else {
-            sl_buffer_puts(out, "{\"text\":");
-            sl_json_write_string(out, text, length);
-            sl_buffer_puts(out, "}\n");
-        }
+    if (!sl_path_join(path, sizeof path, values->dir, name))
+        return sl_fail(error, SLLM_ERROR_FORMAT, "InputError: %s: the path is too long", what);
+    sllm_status status = sl_file_read(path, TEMPLATE_LIMIT, &source, error);
+    if (status) return sl_error_prefix(error, status, "InputError: %s", what);
+    sl_json_write_value(&messages, list);
+    case_options(test, values->now, &options);
+    if (messages.failed || options.failed) {
+        status = sl_fail_memory(error, what, 0);
+    } else if (sllm_template_render_text(source.data ? source.data : "", source.length, messages.data, options.data, &text,
+                                         &length, error)) {
+        put_error(out, error);
+    } else {
+        sl_buffer_puts(out, "{\"text\":");
+        sl_json_write_string(out, text, length);
+        sl_buffer_puts(out, "}\n");
     }
     sllm_free(text);
     sl_buffer_free(&source);
@@ -95,25 +98,31 @@ static int render_case(cli_app *app, const template_values *values, const sl_jso
     return status;
 }
 
+/* A line out for every line in, so that lines stay side by side: a case at fault gives an error of type InputError, and the
+ * exit status says at the end that there were such. */
 static int render_cases(cli_app *app, const template_values *values) {
     cli_reader reader = {.fd = STDIN_FILENO};
     sl_buffer line = {0}, out = {0};
-    int status = CLI_OK, number = 0, more = 0;
+    int status = CLI_OK, number = 0, at_fault = 0, more = 0;
     while (!status && !app->output_errno && (more = cli_read_line(app, &reader, "standard input", &line)) == 1) {
         sl_arena arena = {0};
         sllm_error error = {0};
         const sl_json *test = NULL;
         char what[64];
-        snprintf(what, sizeof what, "standard input: line %d", ++number);
+        snprintf(what, sizeof what, "line %d", ++number);
         out.length = 0;
-        if (sl_json_parse(&arena, line.data, line.length, what, &test, &error)) status = cli_error(app, &error);
-        else status = render_case(app, values, test, what, &out);
-        if (!status && out.failed) status = cli_failure(app, "%s: out of memory", what);
+        sllm_status failed = sl_json_parse(&arena, line.data, line.length, what, &test, &error);
+        if (failed) sl_error_prefix(&error, failed, "InputError");
+        else failed = render_case(values, test, what, &out, &error);
+        if (failed) at_fault++, put_error(&out, &error);
+        if (failed == SLLM_ERROR_MEMORY || out.failed) status = cli_failure(app, "%s: out of memory", what);
         if (!status) cli_printf(app, "%s", out.data);
         sl_arena_free(&arena);
     }
     sl_buffer_free(&line);
     sl_buffer_free(&out);
+    if (!status && at_fault)
+        status = cli_failure(app, "%d of %d cases could not be read; their lines say InputError and why", at_fault, number);
     return more < 0 ? CLI_FAILURE : status;
 }
 
@@ -195,8 +204,17 @@ static int render_one(cli_app *app, const template_values *values, const char *n
     return status;
 }
 
+/* YYYY-MM-DDTHH:MM:SS, checked here so that a mistake shows also with a template that never asks for the time. */
+static bool is_time(const char *text) {
+    struct tm parts;
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &parts);
+    return end && !*end;
+}
+
 static int run_template(cli_app *app, const void *given, int n_arguments, char **arguments) {
     const template_values *values = given;
+    if (values->now && !is_time(values->now))
+        return cli_usage(app, "--now %s: must be YYYY-MM-DDTHH:MM:SS", values->now);
     if (values->dir) {
         if (!values->jsonl) return cli_usage(app, "--dir renders cases from standard input; add --jsonl");
         if (n_arguments) return cli_usage(app, "MODEL and --dir: give one");

@@ -115,6 +115,9 @@ static sllm_status load_gguf(sl_model *model, bool vocab_only, sllm_error *error
     sllm_error why = {0};
     sllm_status status = sl_gguf_open(model->path, &model->gguf, error);
     if (status) return status;
+    if (!vocab_only && !sl_gguf_tensor_count(model->gguf))
+        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: holds a vocabulary only, no weights; it can tokenize, not "
+                       "generate", model->path);
     status = sl_config_from_gguf(model->gguf, &model->arena, &model->config, error);
     status = config_or_none(model, vocab_only, status, error);
     if (status) return sl_error_prefix(error, status, "%s", model->path);

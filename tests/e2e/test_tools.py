@@ -127,8 +127,14 @@ class Template(Case):
         self.assertEqual(json.loads(out[1])["error"]["type"], "TemplateError")
         self.assertEqual(json.loads(out[1])["error"]["message"], "no: 0")
         self.assertIn("error", json.loads(out[2]))
-        self.fails(1, "template", "--dir", self.folder, "--jsonl", stdin='{"template": "../ok", "messages": []}\n', says="/template")
-        self.fails(1, "template", "--dir", self.folder, "--jsonl", stdin='{"template": "absent", "messages": []}\n', says="absent")
+        done = sllm("template", "--dir", self.folder, "--jsonl",
+                    stdin='{"template": "../ok", "messages": []}\n{"template": "absent", "messages": []}\n5\n{\n'
+                          '{"template": "ok", "messages": [{"role": "user", "content": "x"}]}\n')
+        self.assertEqual((done.status, done.err.count("\n")), (1, 1))
+        lines = [json.loads(line) for line in done.out.splitlines()]
+        self.assertEqual([line.get("error", {}).get("type") for line in lines], ["InputError"] * 4 + [None])
+        self.assertIn("line 2: ", lines[1]["error"]["message"])
+        self.fails(2, "template", "--dir", self.folder, "--now", "bogus", "--jsonl", says="bogus")
 
     def test_golden_cases(self):
         with open(golden("templates", "cases.jsonl"), "rb") as file:
