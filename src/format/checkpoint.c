@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -88,14 +89,10 @@ static sllm_status read_template(sl_checkpoint *checkpoint, sllm_error *error) {
 
 /* ---- weights */
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), tail = strlen(end);
-    return length > tail && !strcmp(text + length - tail, end);
-}
-
 static bool is_pickle(const char *name) {
-    return ends_with(name, ".bin") || ends_with(name, ".pt") || ends_with(name, ".pth") || ends_with(name, ".pkl") ||
-           ends_with(name, ".ckpt") || !strcmp(name, "pytorch_model.bin.index.json");
+    return sl_has_extension(name, ".bin") || sl_has_extension(name, ".pt") || sl_has_extension(name, ".pth") ||
+           sl_has_extension(name, ".pkl") ||
+           sl_has_extension(name, ".ckpt") || !strcmp(name, "pytorch_model.bin.index.json");
 }
 
 /* Safetensors files that lie beside weights but are not the model's. */
@@ -118,11 +115,11 @@ static sllm_status list_folder(const char *path, listing *list, sllm_error *erro
     if (!directory) return sl_fail_errno(error, "list", path);
     for (struct dirent *entry; (entry = readdir(directory));) {
         const char *name = entry->d_name;
-        if (ends_with(name, ".safetensors") && !is_other_safetensors(name)) {
+        if (sl_has_extension(name, ".safetensors") && !is_other_safetensors(name)) {
             if (*list->safetensors)
                 keep_first(list->second, strcmp(name, list->safetensors) < 0 ? list->safetensors : name);
             keep_first(list->safetensors, name);
-        } else if (ends_with(name, ".gguf")) {
+        } else if (sl_has_extension(name, ".gguf")) {
             keep_first(list->gguf, name);
         } else if (!strcmp(name, "adapter_model.safetensors")) {
             keep_first(list->adapter, name);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/map.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -336,11 +337,6 @@ static sllm_status open_index(sl_safetensors *file, const char *path, sllm_error
     return status;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), tail = strlen(end);
-    return length >= tail && !strcmp(text + length - tail, end);
-}
-
 static sl_safetensors *safetensors_new(size_t n_shards) {
     sl_safetensors *file = calloc(1, sizeof *file);
     if (!file) return NULL;
@@ -354,7 +350,7 @@ static sl_safetensors *safetensors_new(size_t n_shards) {
 }
 
 sllm_status sl_safetensors_open(const char *path, sl_safetensors **out, sllm_error *error) {
-    bool is_index = ends_with(path, ".index.json");
+    bool is_index = sl_ends_with(path, ".index.json");
     sllm_status status = SLLM_OK;
     *out = NULL;
     sl_safetensors *file = safetensors_new(is_index ? 0 : 1);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -203,17 +204,12 @@ static sllm_status list_one(sllm_hub *hub, const char *id, sl_buffer *out, sllm_
     return status;
 }
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t n = strlen(text), m = strlen(ending);
-    return n > m && !strcmp(text + n - m, ending);
-}
-
 /* GGUF files in the cache's folder that no manifest knows: put there by hand. */
 static void list_foreign(sllm_hub *hub, const char *const *ids, size_t n, sl_buffer *out) {
     DIR *folder = opendir(hub->cache_dir);
     for (struct dirent *item; folder && (item = readdir(folder));) {
         char path[SL_HUB_PATH];
-        bool known = !ends_with(item->d_name, ".gguf") || sl_cache_path(hub, item->d_name, path, NULL);
+        bool known = !sl_has_extension(item->d_name, ".gguf") || sl_cache_path(hub, item->d_name, path, NULL);
         for (size_t i = 0; i < n && !known; i++) known = !strcmp(ids[i], item->d_name);
         if (known || !sl_path_is_file(path)) continue;
         sl_json_comma(out);
@@ -326,7 +322,7 @@ static sllm_status remove_foreign(sllm_hub *hub, const char *model, uint64_t *fr
     int lock;
     bool known = sl_catalogue_find(hub, model) && !sl_source_find(hub, model, &source, NULL) && source.pip;
     const char *file = known ? source.id : model;
-    if (!sl_name_is_safe_path(file) || strchr(file, '/') || !ends_with(file, ".gguf") ||
+    if (!sl_name_is_safe_path(file) || strchr(file, '/') || !sl_has_extension(file, ".gguf") ||
         sl_cache_path(hub, file, path, NULL) || !sl_path_is_file(path))
         return not_cached(hub, model, error);
     sllm_status status = sl_cache_lock(hub, file, &lock, error);

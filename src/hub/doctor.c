@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "hub/process.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -106,11 +107,6 @@ static sllm_status check_pip(report *to, sllm_error *error) {
 
 /* ---------------------------------------------------------------- cache */
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t n = strlen(text), m = strlen(ending);
-    return n > m && !strcmp(text + n - m, ending);
-}
-
 typedef struct leftovers {
     int partials, temporaries, locks_held, locks_stale;
     uint64_t bytes;
@@ -135,8 +131,8 @@ static void look_through(const char *path, int depth, leftovers *found) {
             continue;
         if (S_ISDIR(info.st_mode) && !strncmp(item->d_name, ".pip-", 5)) found->temporaries++;
         else if (S_ISDIR(info.st_mode) && depth < 8) look_through(inside, depth + 1, found);
-        else if (ends_with(item->d_name, ".lock")) look_at_lock(inside, found);
-        else if (ends_with(item->d_name, ".partial")) {
+        else if (sl_has_extension(item->d_name, ".lock")) look_at_lock(inside, found);
+        else if (sl_has_extension(item->d_name, ".partial")) {
             found->partials++;
             found->bytes += (uint64_t)info.st_size;
             snprintf(found->example, sizeof found->example, "%.250s", item->d_name);

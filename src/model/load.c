@@ -2,6 +2,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "model/families.h"
 #include "model/model.h"
 #include "model/weights.h"
@@ -10,11 +11,6 @@
 #include <string.h>
 
 enum { MAX_THREADS = 512, MAX_END_IDS = 64, TOKENIZER_JSON_LIMIT = 1 << 30 };
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
 
 /* ---------------------------------------------------------------- parts */
 
@@ -143,12 +139,12 @@ static sllm_status load_file(sl_model *model, bool vocab_only, sllm_error *error
     static const char *const pickles[] = {".bin", ".pt", ".pth", ".ckpt", ".pkl"};
     const char *path = model->path;
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
-        if (ends_with(path, pickles[i]))
+        if (sl_ends_with(path, pickles[i]))
             return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: weights in pickle form are refused, because loading "
                            "them would run code from the file; use safetensors or GGUF", path);
-    if (ends_with(path, ".safetensors"))
+    if (sl_ends_with(path, ".safetensors"))
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: give the folder that holds it with its config.json", path);
-    if (!ends_with(path, ".json") && !ends_with(path, ".json.gz")) return load_gguf(model, vocab_only, error);
+    if (!sl_ends_with(path, ".json") && !sl_ends_with(path, ".json.gz")) return load_gguf(model, vocab_only, error);
     if (!vocab_only)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: a tokenizer.json holds a vocabulary but no network", path);
     return sl_tokenizer_from_path(path, &model->tokenizer, error);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/map.h"
+#include "base/text.h"
 #include "model/families.h"
 
 #include <stdio.h>
@@ -320,11 +321,6 @@ static void bind_ends(binder *b) {
     }
 }
 
-static bool ends_with(const char *name, const char *end) {
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 /* Buffers that checkpoints carry and that are no parameters, and the parts of multimodal models that text leaves
  * out. */
 static bool is_ignorable(const binder *b, const char *name) {
@@ -332,8 +328,8 @@ static bool is_ignorable(const binder *b, const char *name) {
     static const char *const other_parts[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
                                               "model.multi_modal_projector."};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        if (ends_with(name, buffers[i])) return true;
-    if (b->family->conv1d && ends_with(name, ".attn.bias")) return true; /* the causal mask of older GPT-2 files */
+        if (sl_ends_with(name, buffers[i])) return true;
+    if (b->family->conv1d && sl_ends_with(name, ".attn.bias")) return true; /* the causal mask of older GPT-2 files */
     bool is_nested = !strcmp(b->naming->add, "language_model.") || !strcmp(b->naming->add, "model.language_model.");
     for (size_t i = 0; is_nested && i < sizeof other_parts / sizeof *other_parts; i++)
         if (!strncmp(name, other_parts[i], strlen(other_parts[i]))) return true;

@@ -4,21 +4,7 @@
 
 #include <string.h>
 
-bool sl_jinja_is_iterable(jinja_value v) {
-    switch ((jinja_type)v.type) {
-    case JINJA_UNDEFINED:
-    case JINJA_STRING:
-    case JINJA_BYTES:
-    case JINJA_LIST:
-    case JINJA_TUPLE:
-    case JINJA_DICT:
-    case JINJA_VIEW:
-    case JINJA_RANGE:
-    case JINJA_ITERATOR:
-    case JINJA_LOOP: return true;
-    default: return false;
-    }
-}
+bool sl_jinja_is_iterable(jinja_value v) { return sl_jinja_has_length(v) || v.type == JINJA_ITERATOR; }
 
 static jinja_value pair(jinja *j, jinja_value key, jinja_value value) {
     jinja_value items[2] = {key, value};

@@ -1,6 +1,7 @@
 /* A tokenizer from a folder or a file, whichever of the known forms is there. */
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "text/load_files.h"
 
 #include <dirent.h>
@@ -8,11 +9,6 @@
 #include <string.h>
 
 #define MAX_FILE ((size_t)512 << 20) /* unpacked; the largest published tokenizer.json has 33 MB */
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && !strcmp(text + n - k, end);
-}
 
 /* The file `name` beside `path`; an absent one leaves the buffer empty. */
 static sllm_status read_beside(const char *path, const char *name, sl_buffer *out, sllm_error *error) {
@@ -55,11 +51,11 @@ sllm_status sl_tokenizer_from_files(const sl_tokenizer_files *files, sl_tokenize
     }
     if (!strcmp(name, "vocab.json"))
         status = sl_load_vocab_merges(files, &settings, tokenizer, error);
-    else if (ends_with(name, ".json") || ends_with(name, ".json.gz"))
+    else if (sl_ends_with(name, ".json") || sl_ends_with(name, ".json.gz"))
         status = sl_load_json(files->text.data, files->text.length, &settings, tokenizer, error);
-    else if (ends_with(name, ".txt"))
+    else if (sl_ends_with(name, ".txt"))
         status = sl_load_vocab_txt(files, &settings, tokenizer, error);
-    else if (ends_with(name, ".tiktoken") || sl_is_tiktoken(files->text.data, files->text.length))
+    else if (sl_ends_with(name, ".tiktoken") || sl_is_tiktoken(files->text.data, files->text.length))
         status = sl_load_tiktoken(files, &settings, tokenizer, error);
     else
         status = sl_load_sentencepiece(files, &settings, tokenizer, error);
@@ -82,7 +78,7 @@ static bool find_tiktoken(const char *folder, char *full, size_t size) {
     DIR *directory = opendir(folder);
     if (!directory) return false;
     for (struct dirent *entry; (entry = readdir(directory));)
-        if (ends_with(entry->d_name, ".tiktoken") && strlen(entry->d_name) < sizeof best &&
+        if (sl_ends_with(entry->d_name, ".tiktoken") && strlen(entry->d_name) < sizeof best &&
             (!*best || strcmp(entry->d_name, best) < 0)) snprintf(best, sizeof best, "%s", entry->d_name);
     closedir(directory);
     return *best && sl_path_join(full, size, folder, best) && sl_path_is_file(full);
