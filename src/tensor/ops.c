@@ -132,6 +132,12 @@ void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int6
         sl_pool_run(pool, chunks, product_chunk, &run);
 }
 
+void sl_matmul_all(sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item *items, int n_items,
+                   const sl_act *act) {
+    for (int i = 0; i < n_items; i++)
+        sl_matmul(pool, arithmetic, items[i].w, items[i].expert, act, items[i].bias, items[i].y, items[i].y_stride);
+}
+
 void sl_row(const sl_tensor *w, int64_t row, float *out) {
     const sl_type_info *info = sl_type_get(w->type);
     int64_t n = w->shape[w->n_dims - 1];

@@ -36,6 +36,19 @@ void sl_act_round(sl_pool *pool, sl_act *act);
 void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int64_t expert, const sl_act *act,
                const float *bias, float *y, size_t y_stride);
 
+/* One of several products that share their activations. Fields as sl_matmul's parameters. */
+typedef struct sl_matmul_item {
+    const sl_tensor *w;
+    int64_t expert;
+    const float *bias;
+    float *y;
+    size_t y_stride;
+} sl_matmul_item;
+
+/* All of items [n_items] with the same activations, as one job of the pool: one synchronisation for q, k and v. */
+void sl_matmul_all(sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item *items, int n_items,
+                   const sl_act *act);
+
 /* Row `row` of a matrix widened to f32: out [columns]. (Embedding look-up.) */
 void sl_row(const sl_tensor *w, int64_t row, float *out);
 
