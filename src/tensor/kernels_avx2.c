@@ -6,6 +6,7 @@
 
 #include "tensor/kernels_codes.h"
 #include "tensor/kernels_float.h"
+#include "tensor/kernels_peak.h"
 #include "tensor/kernels_rows.h"
 
 const sl_kernels sl_kernels_avx2 = {
@@ -13,6 +14,7 @@ const sl_kernels sl_kernels_avx2 = {
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
     .kv_store_f16 = kv_store_f16, .kv_scores = kv_scores, .kv_mix = kv_mix,
+    .peak_int8 = peak_int8, .peak_f32 = peak_f32, .read_bytes = read_bytes,
 };
 
 #endif

@@ -83,6 +83,10 @@ struct sl_kernels {
                       int64_t head_dim, float scale);
     void (*kv_mix)(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
                    int64_t head_dim);
+    /* For measure.h. Multiply-adds done in so many rounds, in registers; bytes read of the data. */
+    int64_t (*peak_int8)(int64_t rounds);
+    int64_t (*peak_f32)(int64_t rounds);
+    uint64_t (*read_bytes)(const void *data, uint64_t bytes);
 };
 
 enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduction */

@@ -63,6 +63,14 @@ VINLINE vint vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return _mm256_sub_epi32(a, b); }
 VINLINE vfloat vi_to_vf(vint a) { return _mm256_cvtepi32_ps(a); }
 
+/* kernels_peak.h */
+#define OPAQUE(v) __asm__ volatile("" : "+x"(v)) /* any value, as far as the compiler can tell */
+VINLINE vint vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+/* sum + four neighbouring products of unsigned w and signed x. */
+VINLINE vint vi_dot4(vint sum, vint w, vint x) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
+
 /* ---------------------------------------------------------------- integer dot products
  * maddubs multiplies unsigned by signed bytes and adds pairs in 16 bits, saturating at 32767. Codes up to 127 times
  * activations up to 127 fit; types that use all signed values give their sign to the activation instead. */

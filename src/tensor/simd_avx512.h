@@ -64,6 +64,12 @@ VINLINE vint vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return _mm512_sub_epi32(a, b); }
 VINLINE vfloat vi_to_vf(vint a) { return _mm512_cvtepi32_ps(a); }
 
+/* kernels_peak.h */
+#define OPAQUE(v) __asm__ volatile("" : "+v"(v)) /* any value, as far as the compiler can tell */
+VINLINE vint vi_load(const void *p) { return _mm512_loadu_si512(p); }
+/* sum + four neighbouring products of unsigned w and signed x. */
+VINLINE vint vi_dot4(vint sum, vint w, vint x) { return _mm512_dpbusd_epi32(sum, w, x); }
+
 /* ---------------------------------------------------------------- integer dot products
  * VNNI multiplies unsigned by signed bytes and adds four products in 32 bits. Types that use all signed values are
  * stored with 128 added, which the sums of activations take out again. */
