@@ -84,6 +84,9 @@ SLLM_API void sllm_machine_info(sllm_machine *machine);
  * for every model: call it while nothing is being computed, or one answer mixes the roundings of two.
  * SLLM_ERROR_UNSUPPORTED when this processor lacks them. */
 SLLM_API sllm_status sllm_kernels_force(const char *name, sllm_error *error);
+/* The names that this build knows, best first: index 0, 1, ... until NULL. *can_run (may be NULL): does this processor
+ * have the instructions? */
+SLLM_API const char *sllm_kernels_known(int index, bool *can_run);
 
 /* What this machine can do at most, measured with the kernels in use: the bounds that speeds are held against. */
 typedef struct sllm_machine_speed {

@@ -36,6 +36,13 @@ sllm_status sllm_kernels_force(const char *name, sllm_error *error) {
     return sl_kernels_choose(name, error);
 }
 
+const char *sllm_kernels_known(int index, bool *can_run) {
+    bool can = false;
+    const char *name = sl_kernels_known(index, &can);
+    if (can_run) *can_run = can;
+    return name;
+}
+
 sllm_status sllm_machine_measure(int n_threads, sllm_machine_speed *speed, sllm_error *error) {
     if (!speed) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_machine_measure: speed is NULL");
     *speed = (sllm_machine_speed){0};
