@@ -9,6 +9,7 @@
 #include "format/gguf.h"
 #include "model/config.h"
 #include "tensor/ops.h"
+#include "tensor/pack.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -30,6 +31,7 @@ struct sl_model {
     size_t n_unused_ids;
     bool exact;
     sl_pool *pool;
+    sl_packer *packer;         /* packed copies of the quantised matrices; NULL in exact arithmetic */
     struct sl_weights *weights; /* bound tensors per block (weights.h); NULL with vocab_only */
     sl_arena arena;            /* strings, descriptors, small converted tensors */
 };

@@ -1,5 +1,6 @@
 /* The reference for every operation, in plain C: what the other tables are tested against and what runs anywhere. */
 #include "tensor/kernels_table.h"
+#include "tensor/panel.h"
 
 #include <math.h>
 #include <string.h>
@@ -39,6 +40,7 @@ static void round_row(const float *x, int64_t n, void *out) {
     sl_rounded row = sl_rounded_at(out, n, 0);
     int8_t *codes = (int8_t *)row.codes;
     float *scale = (float *)row.scale;
+    float *shift = (float *)row.shift;
     int32_t *sum32 = (int32_t *)row.sum32, *sum16 = (int32_t *)row.sum16;
     for (int64_t b = 0; b < (n + 31) / 32; b++) {
         int64_t count = n - 32 * b < 32 ? n - 32 * b : 32;
@@ -59,6 +61,7 @@ static void round_row(const float *x, int64_t n, void *out) {
             for (int i = 0; i < 16; i++) sum16[2 * b + h] += codes[32 * b + 16 * h + i];
         }
         sum32[b] = sum16[2 * b] + sum16[2 * b + 1];
+        shift[b] = scale[b] * (float)sum32[b];
     }
 }
 
@@ -80,21 +83,43 @@ static void add_block(const sl_codes *form, int n_codes, const int8_t *codes, co
     }
 }
 
-static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+/* One row of p, from its panel or as it lies in the file, times tokens [t0, t1). */
+static void packed_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
+    sl_panel_form f = sl_panel_form_of(p->type);
+    const sl_codes *form = sl_type_codes(p->type);
+    const uint8_t *panel = p->panels + (size_t)(r / SL_PANEL_ROWS) * sl_panel_bytes(p->type, p->n);
+    int8_t codes[32];
+    float scales[2], mins[2];
+    for (int64_t column = 0; column < p->n; column += 32) {
+        sl_panel_unpack(p->type, panel + column / f.block * sl_panel_block_bytes(f), (int)(column % f.block / 32),
+                        (int)(r % SL_PANEL_ROWS), codes, scales, mins);
+        for (int64_t t = t0; t < t1; t++) {
+            sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
+            add_block(form, 32, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
+        }
+    }
+}
+
+static void file_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
     const sl_type_info *info = sl_type_get(p->type);
     const sl_codes *form = sl_type_codes(p->type);
+    const uint8_t *block = p->w + (size_t)r * p->row_bytes;
     int8_t codes[SL_MAX_BLOCK];
     float scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS];
-    for (int64_t r = r0; r < r1; r++) {
-        const uint8_t *block = p->w + (size_t)r * p->row_bytes;
-        for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] = 0.0f;
-        for (int64_t column = 0; column < p->n; column += info->block, block += info->bytes) {
-            form->unpack(block, codes, scales, mins);
-            for (int64_t t = t0; t < t1; t++) {
-                sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
-                add_block(form, info->block, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
-            }
+    for (int64_t column = 0; column < p->n; column += info->block, block += info->bytes) {
+        form->unpack(block, codes, scales, mins);
+        for (int64_t t = t0; t < t1; t++) {
+            sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
+            add_block(form, info->block, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
         }
+    }
+}
+
+static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    for (int64_t r = r0; r < r1; r++) {
+        for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] = 0.0f;
+        if (p->panels) packed_row(p, r, t0, t1);
+        else file_row(p, r, t0, t1);
         if (p->bias)
             for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] += p->bias[r];
     }
@@ -264,7 +289,7 @@ static uint64_t read_bytes(const void *data, uint64_t bytes) {
 }
 
 const sl_kernels sl_kernels_scalar = {
-    .name = "scalar", .round_row = round_row, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
+    .name = "scalar", .round_row = round_row, .pack = sl_panel_pack, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
     .kv_store_f16 = kv_store_f16, .kv_scores = kv_scores, .kv_mix = kv_mix,

@@ -11,23 +11,24 @@
  *     float   scale[groups]     amax / levels; NaN when an element is not finite
  *     int32_t sum32[groups]     sum of 32 codes
  *     int32_t sum16[2 * groups] sums of 16
+ *     float   shift[groups]     scale * (float)sum32: what a minimum is multiplied with
  */
 typedef struct sl_rounded {
     const int8_t *codes;
-    const float *scale;
+    const float *scale, *shift;
     const int32_t *sum32, *sum16;
 } sl_rounded;
 
 static inline size_t sl_rounded_bytes(int64_t n) {
     size_t groups = (size_t)(n + 31) / 32;
-    return (groups * 48 + 63) & ~(size_t)63;
+    return (groups * 52 + 63) & ~(size_t)63;
 }
 
 static inline sl_rounded sl_rounded_at(const void *blocks, int64_t n, int64_t token) {
     size_t groups = (size_t)(n + 31) / 32;
     const char *p = (const char *)blocks + (size_t)token * sl_rounded_bytes(n);
     return (sl_rounded){(const int8_t *)p, (const float *)(const void *)(p + groups * 32),
-                        (const int32_t *)(const void *)(p + groups * 36),
+                        (const float *)(const void *)(p + groups * 48), (const int32_t *)(const void *)(p + groups * 36),
                         (const int32_t *)(const void *)(p + groups * 40)};
 }
 
@@ -46,6 +47,7 @@ typedef struct sl_product {
     sl_type type;
     const uint8_t *w;  /* row 0; row r is row_bytes * r further */
     size_t row_bytes;
+    const uint8_t *panels; /* the same rows packed (panel.h), or NULL: kernels then work from w */
     int64_t n;         /* columns */
     const float *x;    /* f32 activations, x_stride floats between tokens */
     size_t x_stride;
@@ -67,6 +69,8 @@ typedef struct sl_product {
 struct sl_kernels {
     const char *name;
     void (*round_row)(const float *x, int64_t n, void *out); /* out: one token of sl_rounded */
+    /* As sl_panel_pack, and the same bytes. */
+    void (*pack)(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel);
     void (*matmul_codes)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
     void (*matmul_float)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
     void (*rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps);

@@ -45,7 +45,9 @@ typedef struct sl_matmul_item {
     size_t y_stride;
 } sl_matmul_item;
 
-/* All of items [n_items] with the same activations, as one job of the pool: one synchronisation for q, k and v. */
+enum { SL_MATMUL_ITEMS = 4 };
+
+/* All of items [n_items <= SL_MATMUL_ITEMS] with the same activations, as one job of the pool: one synchronisation for q, k and v. */
 void sl_matmul_all(sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item *items, int n_items,
                    const sl_act *act);
 
