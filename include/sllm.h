@@ -341,6 +341,7 @@ typedef struct sllm_generation {
     sllm_finish finish;
     const char *stop;    /* the stop string that ended it (borrowed from params), NULL otherwise */
     size_t prompt_tokens, completion_tokens, reused_tokens, dropped_tokens;
+    size_t proposed_tokens, accepted_tokens; /* speculation: computed ahead of being drawn, and of these drawn */
     double time_to_first_token_s; /* from the call to the first token drawn */
     double prompt_tokens_per_second, tokens_per_second; /* tokens_per_second: of the tokens after the first */
 } sllm_generation;

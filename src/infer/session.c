@@ -100,6 +100,14 @@ sllm_status sl_session_sync(sl_session *s, const int32_t *ids, size_t n, sl_canc
     return sl_session_append(s, ids + common, n - common, cancel, error);
 }
 
+sllm_status sl_session_rows(sl_session *s, size_t keep, const int32_t *ids, size_t n, float *logits, sl_cancel cancel,
+                            sllm_error *error) {
+    sllm_status status = check_ids(s, keep, ids, n, error);
+    if (status) return status;
+    sl_session_truncate(s, keep);
+    return compute(s, ids, n, true, logits, cancel, error);
+}
+
 void sl_session_truncate(sl_session *s, size_t n) {
     if (n >= sl_session_length(s)) return;
     sl_kv_truncate(s->kv, (int)n);

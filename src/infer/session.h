@@ -36,6 +36,10 @@ void sl_session_free(sl_session *session);
 sllm_status sl_session_sync(sl_session *session, const int32_t *ids, size_t n, sl_cancel cancel, size_t *n_reused,
                             sllm_error *error);
 sllm_status sl_session_append(sl_session *session, const int32_t *ids, size_t n, sl_cancel cancel, sllm_error *error);
+/* Keeps the first `keep` positions, appends ids [n >= 1] and gives the logits of each: logits [n, n_vocab]. The session
+ * has none of its own then. */
+sllm_status sl_session_rows(sl_session *session, size_t keep, const int32_t *ids, size_t n, float *logits,
+                            sl_cancel cancel, sllm_error *error);
 void sl_session_truncate(sl_session *session, size_t n); /* n <= length */
 sllm_status sl_session_all_logits(sl_session *session, const int32_t *ids, size_t n, float *logits, sllm_error *error);
 
