@@ -146,6 +146,36 @@ static void copy_sampling(sllm_sampler_params *to, const cli_sampling_values *fr
     to->seed = from->seed.given ? from->seed.value : random_seed();
 }
 
+/* ---------------------------------------------------------------- choices */
+
+void cli_choices_free(cli_choices *choices) {
+    for (size_t i = 0; i < choices->n; i++) free(choices->items[i]);
+    free(choices->items);
+    *choices = (cli_choices){0};
+}
+
+int cli_choices_split(cli_app *app, const char *list, cli_choices *out) {
+    out->items = calloc(strlen(list) + 2, sizeof *out->items);
+    if (!out->items) return cli_failure(app, "out of memory");
+    for (const char *c = list;;) {
+        sl_buffer choice = {0};
+        for (; *c && *c != ','; c++) {
+            if (c[0] == '\\' && c[1] == ',') c++;
+            sl_buffer_putc(&choice, *c);
+        }
+        if (choice.length == 0) return cli_usage(app, "--choices %s: a choice is empty; write a,b,c", list);
+        for (size_t i = 0; i < out->n; i++)
+            if (choice.data && !strcmp(out->items[i], choice.data)) {
+                sl_buffer_free(&choice);
+                return cli_usage(app, "--choices %s: '%s' is there twice", list, out->items[i]);
+            }
+        out->items[out->n] = sl_buffer_take(&choice, NULL);
+        if (!out->items[out->n]) return cli_failure(app, "out of memory");
+        out->n++;
+        if (!*c++) return CLI_OK;
+    }
+}
+
 /* ---------------------------------------------------------------- streaming */
 
 static bool is_cancelled(void *user) {
@@ -253,14 +283,14 @@ static int write_template_arg(cli_app *app, const char *given, sl_buffer *out) {
     return CLI_OK;
 }
 
-static int write_template_options(cli_app *app, const cli_answer_values *values, sl_buffer *out) {
+int cli_template_options(cli_app *app, const cli_answer_values *values, sl_buffer *out) {
     int status = CLI_OK;
     sl_buffer_puts(out, "{\"kwargs\":{");
     if (values->reasoning == CLI_REASONING_OFF) sl_json_put_bool(out, "enable_thinking", false);
     for (size_t i = 0; !status && i < values->template_args.n; i++)
         status = write_template_arg(app, values->template_args.items[i], out);
     sl_buffer_puts(out, "}}");
-    return status;
+    return !status && out->failed ? cli_failure(app, "out of memory") : status;
 }
 
 int cli_render_chat(cli_app *app, const sllm_model *model, const char *messages, const cli_answer_values *values,
@@ -274,8 +304,7 @@ int cli_render_chat(cli_app *app, const sllm_model *model, const char *messages,
     if (!info.has_template)
         return cli_failure(
             app, "%s has no chat template (a base model?); `sllm run --raw` continues a text as it stands", info.path);
-    int status = write_template_options(app, values, &options);
-    if (!status && options.failed) status = cli_failure(app, "out of memory");
+    int status = cli_template_options(app, values, &options);
     if (!status && sllm_template_render(model, messages, options.data, &text, &length, &error)) {
         if (error.raised)
             status = cli_failure(app, "the model's chat template refuses the messages: %s", error.message);
