@@ -230,8 +230,37 @@ void cli_ask_free(cli_ask *ask) {
     ask->bias = NULL;
 }
 
-bool cli_context_is_full(const cli_ask *ask, const sllm_generation *answer) {
-    return answer->finish == SLLM_FINISH_LENGTH && answer->completion_tokens < (size_t)ask->params.max_new_tokens;
+bool cli_context_is_full(const sllm_generate_params *params, const sllm_generation *answer) {
+    return answer->finish == SLLM_FINISH_LENGTH && answer->completion_tokens < (size_t)params->max_new_tokens;
+}
+
+static void put_choices(sl_buffer *out, const sllm_generate_params *params, const sllm_generation *answer) {
+    sl_json_put_string(out, "choice", answer->choice >= 0 ? params->choices[answer->choice] : NULL);
+    sl_json_key(out, "choices");
+    sl_buffer_putc(out, '[');
+    for (size_t i = 0; i < params->n_choices; i++) {
+        sl_json_comma(out);
+        sl_buffer_putc(out, '{');
+        sl_json_put_string(out, "text", params->choices[i]);
+        sl_json_put_double(out, "probability", answer->choice_probabilities[i]);
+        sl_buffer_putc(out, '}');
+    }
+    sl_buffer_putc(out, ']');
+}
+
+void cli_put_answer(sl_buffer *out, const sllm_generate_params *params, const sllm_generation *answer) {
+    sl_json_key(out, "text");
+    sl_json_write_string(out, answer->text ? answer->text : "", answer->text_length);
+    if (answer->reasoning) sl_json_put_string(out, "reasoning", answer->reasoning);
+    sl_json_put_string(out, "finish_reason", sllm_finish_name(answer->finish));
+    if (answer->stop) sl_json_put_string(out, "stop", answer->stop);
+    sl_json_put_bool(out, "context_full", cli_context_is_full(params, answer));
+    if (answer->choice_probabilities) put_choices(out, params, answer);
+    sl_json_put_int(out, "prompt_tokens", (int64_t)answer->prompt_tokens);
+    sl_json_put_int(out, "completion_tokens", (int64_t)answer->completion_tokens);
+    sl_json_put_int(out, "dropped_tokens", (int64_t)answer->dropped_tokens);
+    sl_json_key(out, "seed");
+    sl_buffer_printf(out, "%llu", (unsigned long long)params->sampler.seed);
 }
 
 int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, sllm_generation *out) {
@@ -248,7 +277,7 @@ int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, 
         return cli_failure(app, "%s; %s", error.message, ask->context_hint);
     if (failed) return cli_error(app, &error);
     if (cli_interrupted()) return CLI_INTERRUPTED;
-    if (cli_context_is_full(ask, out))
+    if (cli_context_is_full(&ask->params, out))
         fprintf(stderr, "sllm: %s: the answer stops here because the context of %zu positions is full; --ctx N gives "
                 "more, --overflow shift goes on\n", app->command->name, sllm_session_capacity(session));
     return app->output_errno ? CLI_FAILURE : CLI_OK;

@@ -44,7 +44,10 @@ int cli_ask_init(cli_ask *ask, cli_app *app, const sllm_model *model, const cli_
 void cli_ask_free(cli_ask *ask);
 /* The answer ended because the context was full, not because max_new_tokens was reached. cli_ask_run says so on standard
  * error. */
-bool cli_context_is_full(const cli_ask *ask, const sllm_generation *answer);
+bool cli_context_is_full(const sllm_generate_params *params, const sllm_generation *answer);
+/* What an answer is, as members of a JSON object under construction: text, how it ended, choices, tokens, seed. The same
+ * bytes whenever the answer is: nothing of how long it took or what was reused. */
+void cli_put_answer(sl_buffer *out, const sllm_generate_params *params, const sllm_generation *answer);
 
 /* Generates after ids, writing the text as it comes, and ends it with a newline. Returns the exit status:
  * CLI_INTERRUPTED after Ctrl-C (*out holds what was made so far). The caller frees *out. */

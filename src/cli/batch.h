@@ -33,8 +33,8 @@ typedef struct cli_batch_line {
 sllm_status cli_batch_line_read(const cli_batch_defaults *defaults, const char *text, size_t length,
                                 cli_batch_line *line, sllm_error *error);
 void cli_batch_line_free(cli_batch_line *line);
-/* Whether `name` is a field that a line may have whatever the prompt file's slots are. */
-bool cli_batch_is_field(const char *name, size_t length);
+/* Whether a field of this name sets something, so that no slot may be called so. */
+bool cli_batch_is_parameter(const char *name, size_t length);
 
 /* ---------------------------------------------------------------- the input */
 

@@ -52,10 +52,8 @@ static const struct parameter *find_parameter(const char *key, size_t length) {
     return NULL;
 }
 
-bool cli_batch_is_field(const char *name, size_t length) {
-    for (size_t i = 0; i < N_OTHERS; i++)
-        if (is_named(others[i], name, length)) return true;
-    return find_parameter(name, length) != NULL;
+bool cli_batch_is_parameter(const char *name, size_t length) {
+    return is_named("system", name, length) || find_parameter(name, length) != NULL;
 }
 
 static sllm_status bad_field(sllm_error *error, const sl_json *member, const char *must) {
@@ -250,7 +248,7 @@ static sllm_status read_fields(const cli_batch_defaults *d, const sl_json *root,
         else if (is_prompt && d->form)
             status = sl_fail(error, SLLM_ERROR_FORMAT, "/%s: the prompt comes from %s, which has no such slot", m->key,
                              d->form->file);
-        else if (!cli_batch_is_field(m->key, m->key_length)) status = unknown_field(d, m, error);
+        else if (!is_prompt && !is_named("system", m->key, m->key_length)) status = unknown_field(d, m, error);
     }
     return status;
 }

@@ -100,41 +100,16 @@ static void put_logprobs(const run *r, const sllm_generation *answer, sl_buffer 
     sl_buffer_putc(out, ']');
 }
 
-static void put_choices(const run *r, const sllm_generation *answer, sl_buffer *out) {
-    sl_json_put_string(out, "choice", answer->choice >= 0 ? r->choices.items[answer->choice] : NULL);
-    sl_json_key(out, "choices");
-    sl_buffer_putc(out, '[');
-    for (size_t i = 0; i < r->choices.n; i++) {
-        sl_json_comma(out);
-        sl_buffer_putc(out, '{');
-        sl_json_put_string(out, "text", r->choices.items[i]);
-        sl_json_put_double(out, "probability", answer->choice_probabilities[i]);
-        sl_buffer_putc(out, '}');
-    }
-    sl_buffer_putc(out, ']');
-}
-
 static void put_answer(const run *r, const sllm_generation *answer, sl_buffer *out) {
-    sl_json_key(out, "text");
-    sl_json_write_string(out, answer->text ? answer->text : "", answer->text_length);
-    if (answer->reasoning) sl_json_put_string(out, "reasoning", answer->reasoning);
+    cli_put_answer(out, &r->ask.params, answer);
     sl_json_key(out, "ids");
     sl_buffer_putc(out, '[');
     for (size_t i = 0; i < answer->completion_tokens; i++) sl_buffer_printf(out, i ? ",%d" : "%d", answer->ids[i]);
     sl_buffer_putc(out, ']');
-    sl_json_put_string(out, "finish_reason", sllm_finish_name(answer->finish));
-    if (answer->stop) sl_json_put_string(out, "stop", answer->stop);
-    sl_json_put_bool(out, "context_full", cli_context_is_full(&r->ask, answer));
-    if (answer->choice_probabilities) put_choices(r, answer, out);
-    sl_json_put_int(out, "prompt_tokens", (int64_t)answer->prompt_tokens);
-    sl_json_put_int(out, "completion_tokens", (int64_t)answer->completion_tokens);
     sl_json_put_int(out, "reused_tokens", (int64_t)answer->reused_tokens);
-    sl_json_put_int(out, "dropped_tokens", (int64_t)answer->dropped_tokens);
     sl_json_put_double(out, "time_to_first_token_s", answer->time_to_first_token_s);
     sl_json_put_double(out, "prompt_tokens_per_second", answer->prompt_tokens_per_second);
     sl_json_put_double(out, "tokens_per_second", answer->tokens_per_second);
-    sl_json_key(out, "seed");
-    sl_buffer_printf(out, "%llu", (unsigned long long)r->ask.params.sampler.seed);
     if (answer->logprobs) put_logprobs(r, answer, out);
 }
 
@@ -242,7 +217,7 @@ static int answer_all(run *r) {
 static int prepare(run *r) {
     const run_values *v = r->values;
     sllm_error error = {0};
-    sllm_session_params params = {.n_ctx = v->model.ctx};
+    sllm_session_params params = {.n_ctx = v->model.ctx, .kv_type = (sllm_kv_type)v->model.kv_type};
     double began = sl_clock();
     int status = cli_load(r->app, r->name, &v->model, false, &r->model);
     if (status) return status;

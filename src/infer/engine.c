@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+enum { WORTH_WAITING = 16 }; /* tokens of a prompt that another is about to compute */
 /* A want of SL_TURN_ROWS is never cut, so a step has room for it. */
 enum { SEQUENCES_MOST = 1024, ROWS_LEAST = 16, ROWS_MOST = 8192, DEFAULT_SEQUENCES = 8, DEFAULT_ROWS = 256 };
 _Static_assert((int)ROWS_LEAST >= (int)SL_TURN_ROWS, "the widest want fits a step");
@@ -310,8 +311,8 @@ static int spare(const sl_engine *e) { return sl_kv_pool_unused(e->pool) - promi
 static size_t sharable(const sl_request *r) { return r->shares ? r->turn.n_prompt - 1 : 0; }
 
 /* The timeline to begin r from, *length tokens of it. Of one that is still running only what it will not write again may
- * be shared: its prompt but for the last token. *coming: a running one will have at least a page more of the same before
- * long. */
+ * be shared: its prompt but for the last token. *coming: a running one will have so much more of the same before long that
+ * it is worth waiting for. */
 static const sl_kv *find_prefix(sl_engine *e, const sl_request *r, size_t *length, bool *coming) {
     const int32_t *ids = r->turn.history.data;
     const sl_kv *best = sl_prefix_find(&e->prefixes, ids, sharable(r), length);
@@ -324,7 +325,7 @@ static const sl_kv *find_prefix(sl_engine *e, const sl_request *r, size_t *lengt
         if (there > same) there = same;
         if (there > *length) *length = there, best = other->kv;
     }
-    *coming = most >= *length + SL_PAGE;
+    *coming = most >= *length + WORTH_WAITING;
     return best;
 }
 
