@@ -15,8 +15,8 @@ const cli_option cli_model_options[] = {
     {"kv-type", 0, CLI_WORD, .fallback = "auto", .words = cli_kv_types, .offset = offsetof(cli_model_values, kv_type),
      .help = "How keys and values of the context are kept; auto: f16, or f32 with --exact. q8_0 takes half the memory of "
              "f16, q4_0 a quarter, and neither keeps every digit"},
-    {"threads", 'j', CLI_INT, "N", "0", 0, 512, .offset = offsetof(cli_model_values, threads),
-     .help = "Threads of one forward pass; 0: all that the process may use"},
+    {"threads", 'j', CLI_INT, "N", NULL, 1, 512, .offset = offsetof(cli_model_values, threads),
+     .help = "Threads of one forward pass; without it all that the process may use"},
     {"exact", 0, CLI_FLAG, .offset = offsetof(cli_model_values, exact),
      .help = "Compute with 32-bit activations and sums instead of activations rounded to 8 bits"},
     {"pull", 0, CLI_FLAG, .offset = offsetof(cli_model_values, pull),
