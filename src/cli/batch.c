@@ -107,7 +107,7 @@ static int make_identity(batch *b) {
     put_hash(out, "prompt file", &b->form_text);
     put_hash(out, "examples file", &b->examples);
     sl_json_put_string(out, "choices", v->choices ? v->choices : "");
-    sl_json_put_bool(out, "raw", v->raw);
+    sl_json_put_string(out, "raw", v->raw ? "on" : "off");
     put_fields(out, cli_answer_options, &v->answer);
     put_fields(out, cli_sampling_options, &v->sampling);
     put_field(out, &(cli_option){.name = "ctx", .kind = CLI_INT}, &v->model.ctx);
