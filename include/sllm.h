@@ -198,8 +198,13 @@ SLLM_API sllm_status sllm_template_render_text(const char *source, size_t source
 
 typedef struct sllm_session sllm_session;
 
+/* How keys and values of past positions are kept. AUTO: f32 in exact arithmetic and for models stored in f32, else f16.
+ * q8_0 and q4_0 take about half and a quarter of f16's memory, and need heads whose size 32 divides. */
+typedef enum sllm_kv_type { SLLM_KV_AUTO, SLLM_KV_F32, SLLM_KV_F16, SLLM_KV_Q8_0, SLLM_KV_Q4_0 } sllm_kv_type;
+
 typedef struct sllm_session_params {
     int n_ctx; /* positions to hold; 0: min(4096, n_ctx_train). More than n_ctx_train is an error */
+    sllm_kv_type kv_type; /* SLLM_ERROR_ARGUMENT when the model's heads cannot be kept so */
 } sllm_session_params;
 
 SLLM_API sllm_status sllm_session_new(sllm_model *model, const sllm_session_params *params, sllm_session **session,

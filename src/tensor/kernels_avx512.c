@@ -13,7 +13,7 @@ const sl_kernels sl_kernels_avx512 = {
     .name = "avx512", .round_row = round_row, .pack = pack, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
-    .kv_store_f16 = kv_store_f16, .kv_scores = kv_scores, .kv_mix = kv_mix,
+    .kv_store_f16 = kv_store_f16, .attend_page = sl_attend_page_scalar,
 };
 
 #endif

@@ -227,26 +227,51 @@ static void kv_store_f16(void *out, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) halves[i] = sl_f32_to_f16(x[i]);
 }
 
-static float kv_value(sl_kv_type type, const void *row, int64_t i) {
-    return type == SL_KV_F32 ? ((const float *)row)[i] : sl_f16_to_f32(((const uint16_t *)row)[i]);
+/* Positions [lo, hi) of the page's tiles, widened into scratch laid out like f32 tiles. */
+static void widen_tiles(const sl_attend_task *task, int lo, int hi, float **keys, float **values) {
+    int d = task->head_dim, width = sl_kv_width(d);
+    *keys = task->scratch;
+    *values = task->scratch + (size_t)width * SL_PAGE;
+    for (int i = 0; i < d; i++)
+        for (int j = lo; j < hi; j++) (*keys)[i * SL_PAGE + j] = sl_kv_key_at(task->type, task->keys, j, i, d);
+    for (int j = lo; j < hi; j++)
+        for (int i = 0; i < d; i++) (*values)[j * width + i] = sl_kv_value_at(task->type, task->values, j, i, d);
 }
 
-static void kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                      int64_t head_dim, float factor) {
-    for (int64_t j = 0; j < n; j++) {
-        const void *row = (const char *)k + (size_t)j * stride;
-        float lane[8] = {0};
-        for (int64_t i = 0; i < head_dim; i++) lane[i % 8] += q[i] * kv_value(type, row, i);
-        scores[j] = factor * sum_lanes(lane);
+/* p [lo, hi) of one row from its scores; returns the factor for what the state holds. */
+static float weigh_scores(const sl_attend_task *task, const sl_attend_row *row, int lo, int hi, float *p) {
+    float old = row->state[SL_STATE_MAX], top = old, lane[8] = {0};
+    for (int j = lo; j < hi; j++) {
+        p[j] *= task->scale;
+        if (task->softcap > 0) p[j] = task->softcap * tanhf(p[j] / task->softcap);
+        if (!(row->visible >> j & 1)) p[j] = -INFINITY;
+        top = p[j] > top ? p[j] : top;
     }
+    for (int j = lo; j < hi; j++) {
+        p[j] = expf(p[j] - top);
+        lane[j % 8] += p[j];
+    }
+    float factor = expf(old - top);
+    row->state[SL_STATE_MAX] = top;
+    row->state[SL_STATE_SUM] = row->state[SL_STATE_SUM] * factor + sum_lanes(lane);
+    return factor;
 }
 
-static void kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
-                   int64_t head_dim) {
-    for (int64_t i = 0; i < head_dim; i++) out[i] = 0.0f;
-    for (int64_t j = 0; j < n; j++) {
-        const void *row = (const char *)v + (size_t)j * stride;
-        for (int64_t i = 0; i < head_dim; i++) out[i] += p[j] * kv_value(type, row, i);
+void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows) {
+    int d = task->head_dim, width = sl_kv_width(d);
+    uint64_t seen = 0;
+    for (int r = 0; r < n_rows; r++) seen |= rows[r].visible;
+    float *keys, *values;
+    widen_tiles(task, __builtin_ctzll(seen), SL_PAGE - __builtin_clzll(seen), &keys, &values);
+    for (int r = 0; r < n_rows; r++) {
+        int lo = __builtin_ctzll(rows[r].visible), hi = SL_PAGE - __builtin_clzll(rows[r].visible);
+        float p[SL_PAGE] = {0}, *mix = rows[r].state + SL_STATE_MIX;
+        for (int i = 0; i < d; i++)
+            for (int j = lo; j < hi; j++) p[j] += rows[r].q[i] * keys[i * SL_PAGE + j];
+        float factor = weigh_scores(task, &rows[r], lo, hi, p);
+        for (int i = 0; i < d; i++) mix[i] *= factor;
+        for (int j = lo; j < hi; j++)
+            for (int i = 0; i < d; i++) mix[i] += p[j] * values[j * width + i];
     }
 }
 
@@ -254,5 +279,5 @@ const sl_kernels sl_kernels_scalar = {
     .name = "scalar", .round_row = round_row, .pack = sl_panel_pack, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
-    .kv_store_f16 = kv_store_f16, .kv_scores = kv_scores, .kv_mix = kv_mix,
+    .kv_store_f16 = kv_store_f16, .attend_page = sl_attend_page_scalar,
 };

@@ -65,6 +65,10 @@ typedef struct sl_product {
  *
  * matmul_float: lanes over columns within chunks of 1024, reduced by a tree, the chunks added in order. Lanes and fused
  * operations differ between tables.
+ *
+ * attend_page: a score is one chain over the dimensions in order, times scale; p in lanes over the page's keys, added
+ * in the order of vectors, then a tree; sum p v one chain over the keys in order, that begins with state * e^(old - new
+ * largest score). Keys that are not visible have p = 0 and are not read as values outside a row's first and last.
  */
 struct sl_kernels {
     const char *name;
@@ -83,13 +87,12 @@ struct sl_kernels {
     void (*scale)(float *y, float factor, int64_t n);
     void (*softcap)(float *y, float cap, int64_t n);
     void (*kv_store_f16)(void *out, const float *x, int64_t n);
-    void (*kv_scores)(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                      int64_t head_dim, float scale);
-    void (*kv_mix)(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
-                   int64_t head_dim);
+    void (*attend_page)(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
 };
 
 enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduction */
+
+void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
 
 extern const sl_kernels sl_kernels_scalar;
 #if defined(__x86_64__)

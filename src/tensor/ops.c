@@ -192,19 +192,3 @@ void sl_gelu_erf_mul(float *y, const float *gate, const float *up, int64_t n) {
 void sl_add(float *y, const float *x, int64_t n) { sl_kernels_get()->add(y, x, n); }
 void sl_scale(float *y, float factor, int64_t n) { sl_kernels_get()->scale(y, factor, n); }
 void sl_softcap(float *y, float cap, int64_t n) { sl_kernels_get()->softcap(y, cap, n); }
-
-/* ---------------------------------------------------------------- keys and values */
-
-size_t sl_kv_type_bytes(sl_kv_type type) { return type == SL_KV_F16 ? 2 : 4; }
-
-void sl_kv_store(sl_kv_type type, void *out, const float *x, int64_t n) {
-    if (type == SL_KV_F32) memcpy(out, x, (size_t)n * 4);
-    else sl_kernels_get()->kv_store_f16(out, x, n);
-}
-void sl_kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                  int64_t head_dim, float scale) {
-    sl_kernels_get()->kv_scores(type, scores, q, k, stride, n, head_dim, scale);
-}
-void sl_kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n, int64_t head_dim) {
-    sl_kernels_get()->kv_mix(type, out, p, v, stride, n, head_dim);
-}
