@@ -84,6 +84,22 @@ SLLM_API void sllm_machine_info(sllm_machine *machine);
  * for every model: call it while nothing is being computed, or one answer mixes the roundings of two.
  * SLLM_ERROR_UNSUPPORTED when this processor lacks them. */
 SLLM_API sllm_status sllm_kernels_force(const char *name, sllm_error *error);
+/* The names that this build knows, best first: index 0, 1, ... until NULL. *can_run (may be NULL): does this processor
+ * have the instructions? */
+SLLM_API const char *sllm_kernels_known(int index, bool *can_run);
+
+/* What this machine can do at most, measured with the kernels in use: the bounds that speeds are held against. */
+typedef struct sllm_machine_speed {
+    int n_threads;
+    double read_1, read_n; /* bytes of memory read a second, by one thread and by n_threads */
+    double int8_1, int8_n; /* int8 multiply-adds a second, in registers */
+    double f32_1, f32_n;   /* f32 multiply-adds a second, in registers */
+    double sync_s;         /* seconds to hand the threads a job and have it back */
+} sllm_machine_speed;
+
+/* Takes about 0.3 s on n_threads (0: all that the process may use; 1..512), which it makes and ends. A machine that is
+ * busy with something else gives lower figures. */
+SLLM_API sllm_status sllm_machine_measure(int n_threads, sllm_machine_speed *speed, sllm_error *error);
 
 /* ---------------------------------------------------------------- model */
 

@@ -276,9 +276,48 @@ void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows
     }
 }
 
+/* ---------------------------------------------------------------- measuring (measure.h) */
+
+/* The memory may have changed, as far as the compiler can tell. */
+#define OPAQUE_MEMORY(p) __asm__ volatile("" : : "r"(p) : "memory")
+
+enum { PEAK_WIDTH = 256 };
+
+static int64_t peak_int8(int64_t rounds) {
+    int8_t w[PEAK_WIDTH], x[PEAK_WIDTH];
+    int32_t sum = 0;
+    for (int i = 0; i < PEAK_WIDTH; i++) w[i] = (int8_t)i, x[i] = (int8_t)-i;
+    for (int64_t r = 0; r < rounds; r++) {
+        OPAQUE_MEMORY(w);
+        for (int i = 0; i < PEAK_WIDTH; i++) sum += w[i] * x[i];
+    }
+    OPAQUE_MEMORY(&sum);
+    return rounds * PEAK_WIDTH;
+}
+
+static int64_t peak_f32(int64_t rounds) {
+    float w[PEAK_WIDTH], x[PEAK_WIDTH], lane[8] = {0};
+    for (int i = 0; i < PEAK_WIDTH; i++) w[i] = 1.0f / (float)(i + 1), x[i] = (float)i;
+    for (int64_t r = 0; r < rounds; r++) {
+        OPAQUE_MEMORY(w);
+        for (int i = 0; i < PEAK_WIDTH; i++) lane[i % 8] += w[i] * x[i];
+    }
+    OPAQUE_MEMORY(lane);
+    return rounds * PEAK_WIDTH;
+}
+
+static uint64_t read_bytes(const void *data, uint64_t bytes) {
+    const uint64_t *p = data;
+    uint64_t n = bytes / 32, sum = 0;
+    for (uint64_t i = 0; i < n; i++, p += 4) sum ^= p[0] ^ p[1] ^ p[2] ^ p[3];
+    OPAQUE_MEMORY(&sum);
+    return n * 32;
+}
+
 const sl_kernels sl_kernels_scalar = {
     .name = "scalar", .round_row = round_row, .pack = sl_panel_pack, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
+    .peak_int8 = peak_int8, .peak_f32 = peak_f32, .read_bytes = read_bytes,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
     .kv_store_f16 = kv_store_f16, .attend_page = sl_attend_page_scalar,
 };

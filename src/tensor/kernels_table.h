@@ -89,6 +89,10 @@ struct sl_kernels {
     void (*softcap)(float *y, float cap, int64_t n);
     void (*kv_store_f16)(void *out, const float *x, int64_t n);
     void (*attend_page)(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
+    /* For measure.h. Multiply-adds done in so many rounds, in registers; bytes read of the data. */
+    int64_t (*peak_int8)(int64_t rounds);
+    int64_t (*peak_f32)(int64_t rounds);
+    uint64_t (*read_bytes)(const void *data, uint64_t bytes);
 };
 
 enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduction */

@@ -61,6 +61,12 @@ sllm_status sl_kernels_choose(const char *name, sllm_error *error) {
     return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "kernels '%s': unknown here; use auto, scalar, avx2 or avx512", name);
 }
 
+const char *sl_kernels_known(int index, bool *can) {
+    if (index < 0 || index >= N_TABLES) return NULL;
+    *can = can_run(tables[index]);
+    return tables[index]->name;
+}
+
 /* ---------------------------------------------------------------- rounded activations */
 
 size_t sl_act_bytes(int64_t n_tokens, int64_t n) { return (size_t)n_tokens * sl_rounded_bytes(n); }

@@ -96,6 +96,13 @@ VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
 }
 VINLINE vfloat vf_negate(vfloat v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
 
+/* kernels_peak.h */
+#define OPAQUE(v) __asm__ volatile("" : "+x"(v)) /* any value, as far as the compiler can tell */
+/* sum + four neighbouring products of unsigned w and signed x. */
+VINLINE vint vi_dot4(vint sum, vint w, vint x) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
+
 /* ---------------------------------------------------------------- integer dot products
  * maddubs multiplies unsigned by signed bytes and adds pairs in 16 bits, saturating at 32767. Codes up to 127 times
  * activations up to 127 fit; types that use all signed values give their sign to the activation instead. */

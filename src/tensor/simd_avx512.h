@@ -99,6 +99,11 @@ VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
 }
 VINLINE vfloat vf_negate(vfloat v) { return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f)); }
 
+/* kernels_peak.h */
+#define OPAQUE(v) __asm__ volatile("" : "+v"(v)) /* any value, as far as the compiler can tell */
+/* sum + four neighbouring products of unsigned w and signed x. */
+VINLINE vint vi_dot4(vint sum, vint w, vint x) { return _mm512_dpbusd_epi32(sum, w, x); }
+
 /* ---------------------------------------------------------------- integer dot products
  * VNNI multiplies unsigned by signed bytes and adds four products in 32 bits. Types that use all signed values are
  * stored with 128 added, which the sums of activations take out again. */
