@@ -105,16 +105,19 @@ class Memory(Case):
     def test_plan_comes_true(self):
         model = real_model()
         for ctx in (512, 1536, 3072):
-            plan = self.works("plan", model, "--ctx", str(ctx), "--type", "q4_1", "--json", env=real_environment()).json()
             plan = self.works("plan", model, "--ctx", str(ctx), "--json", env=real_environment()).json()
             peak = self.peak(model, ctx)
             self.assertLess(abs(plan["total_bytes"] - peak), 0.05 * peak, (ctx, plan["total_bytes"], peak))
 
     def test_too_big_is_refused(self):
-        """With 24 GB or less; a machine with more has room for the whole context of this model."""
-        model = golden("models", "smollm3") if False else tiny_model()
-        plan = self.works("plan", model, "--batch", "65536", "--json").json()
+        model = real_model()
+        plan = self.works("plan", model, "--batch", "65536", "--json", env=real_environment()).json()
         self.assertEqual(plan["fits"], plan["total_bytes"] <= plan["memory_free"])
+        self.assertIn("too big" if not plan["fits"] else "fits",
+                      self.works("plan", model, "--batch", "65536", env=real_environment()).out)
+        if plan["memory_free"] < 3e11:  # 1,024 contexts of 7,512 positions of 46 kB
+            self.fails(1, "bench", model, "--depth", "7000", "--batch", "1024", "--exact", env=real_environment(),
+                       says=["memory", "GB", "1024"])
 
 
 class Speed(Case):
