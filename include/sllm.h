@@ -370,6 +370,66 @@ SLLM_API sllm_status sllm_generate(sllm_session *session, const int32_t *ids, si
                                    const sllm_generate_params *params, sllm_generation *out, sllm_error *error);
 SLLM_API void sllm_generation_free(sllm_generation *generation);
 
+/* ---------------------------------------------------------------- many at once */
+
+/* A batch computes many generations together, which is faster than one after the other: each step reads the weights once
+ * for all of them. Every answer is the same bytes as sllm_generate's in a session of n_ctx, whatever else is in the
+ * batch, in whatever order it came, with and without the prefix cache. A request that fails or is cancelled ends alone.
+ *
+ * Threads: one thread at a time owns the batch; it calls sllm_batch_step and _free, and in these calls all callbacks run,
+ * `done` and those of the parameters. sllm_batch_add, _cancel and _get_stats may be called from any thread at any time
+ * before _free, and from the callbacks. */
+typedef struct sllm_batch sllm_batch;
+
+typedef struct sllm_batch_params {
+    int n_ctx;            /* positions of one generation, prompt and answer; 0: min(4096, n_ctx_train) */
+    int n_sequences;      /* generations computed at once at most, 1..1024; 0: 8 */
+    int n_rows;           /* tokens that one step computes at most, about: a long prompt is computed in pieces between the
+                             tokens of the others. 16..8192; 0: 256 */
+    sllm_kv_type kv_type;
+    uint64_t kv_bytes;    /* memory for keys and values, which also bounds how many generations are computed at once; one
+                             context is had in any case. 0: n_sequences contexts, but at most half of the free memory */
+    bool no_prefix_cache; /* compute every prompt whole, though another began with the same tokens */
+} sllm_batch_params;
+
+SLLM_API void sllm_batch_params_init(sllm_batch_params *params);
+
+/* The model must outlive the batch. `params` NULL: defaults. */
+SLLM_API sllm_status sllm_batch_new(sllm_model *model, const sllm_batch_params *params, sllm_batch **batch,
+                                    sllm_error *error);
+/* Ends what was added and is not done: its receivers hear SLLM_ERROR_CANCELLED and may not add again. */
+SLLM_API void sllm_batch_free(sllm_batch *batch);
+
+/* Called once for every request that was added. SLLM_OK: *generation is the receiver's, who frees it with
+ * sllm_generation_free (the struct itself may be copied and is gone after the call). Otherwise generation is NULL and
+ * *error says why. `user` is the parameters'. */
+typedef void (*sllm_batch_done)(void *user, sllm_status status, sllm_generation *generation, const sllm_error *error);
+
+/* Queues a generation after ids [n], n >= 1, which are copied. Of *params (NULL: defaults) the struct is copied; what it
+ * points to (stop strings, choices, logit bias) and `user` must live until `done` was called. *id, which may be NULL,
+ * names the request for sllm_batch_cancel. Parameters out of range and ids outside the vocabulary are
+ * SLLM_ERROR_ARGUMENT here, and nothing was added; what else is wrong `done` is told. Requests begin in the order they
+ * were added. Times in the generation count from its beginning, not from here. */
+SLLM_API sllm_status sllm_batch_add(sllm_batch *batch, const int32_t *ids, size_t n, const sllm_generate_params *params,
+                                    sllm_batch_done done, uint64_t *id, sllm_error *error);
+/* Ends a request in the next step: with SLLM_FINISH_CANCELLED and what was made so far, or, when it had not begun, with
+ * SLLM_ERROR_CANCELLED. False: there is none of that id (any more). */
+SLLM_API bool sllm_batch_cancel(sllm_batch *batch, uint64_t id);
+
+/* Computes once for all that are under way. *more: something is left to do. Errors of requests go to their `done`; this
+ * returns an error only for NULL. */
+SLLM_API sllm_status sllm_batch_step(sllm_batch *batch, bool *more, sllm_error *error);
+/* Returns when there is something to do, or after `seconds`. For the owner, when a step said that nothing is left. */
+SLLM_API void sllm_batch_wait(sllm_batch *batch, double seconds);
+
+typedef struct sllm_batch_stats {
+    size_t waiting, running, finished, failed; /* requests */
+    size_t prompt_tokens, reused_tokens, completion_tokens; /* of those that began; completion: of those that finished */
+    size_t steps, rows;                        /* rows: tokens computed */
+    size_t n_pages, n_pages_free;              /* keys and values; what the prefix cache holds is not free */
+} sllm_batch_stats;
+SLLM_API void sllm_batch_get_stats(sllm_batch *batch, sllm_batch_stats *stats);
+
 /* Ids for fill-in-the-middle: the model's prefix / suffix / middle tokens around the two texts.
  * SLLM_ERROR_UNSUPPORTED when the vocabulary has no such tokens. */
 SLLM_API sllm_status sllm_infill_tokens(const sllm_model *model, const char *prefix, size_t prefix_length,

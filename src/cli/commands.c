@@ -6,6 +6,7 @@
 const cli_command *const cli_commands[] = {
     &cli_command_run,
     &cli_command_chat,
+    &cli_command_batch,
     &cli_command_models,
     &cli_command_pull,
     &cli_command_list,

@@ -6,6 +6,7 @@
 
 extern const cli_command cli_command_run;        /* run.c */
 extern const cli_command cli_command_chat;       /* chat.c */
+extern const cli_command cli_command_batch;      /* batch.c */
 extern const cli_command cli_command_models;     /* models.c */
 extern const cli_command cli_command_pull;       /* pull.c */
 extern const cli_command cli_command_list;       /* cache.c */

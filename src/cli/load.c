@@ -7,9 +7,14 @@
 #include <stddef.h>
 #include <string.h>
 
+const char *const cli_kv_types[] = {"auto", "f32", "f16", "q8_0", "q4_0", NULL};
+
 const cli_option cli_model_options[] = {
     {"ctx", 'c', CLI_INT, "N", "0", 0, 1 << 24, .offset = offsetof(cli_model_values, ctx),
      .help = "Positions of the context; 0: the model's own, at most 4096"},
+    {"kv-type", 0, CLI_WORD, .fallback = "auto", .words = cli_kv_types, .offset = offsetof(cli_model_values, kv_type),
+     .help = "How keys and values of the context are kept; auto: f16, or f32 with --exact. q8_0 takes half the memory of "
+             "f16, q4_0 a quarter, and neither keeps every digit"},
     {"threads", 'j', CLI_INT, "N", NULL, 1, 512, .offset = offsetof(cli_model_values, threads),
      .help = "Threads of one forward pass; without it all that the process may use"},
     {"exact", 0, CLI_FLAG, .offset = offsetof(cli_model_values, exact),

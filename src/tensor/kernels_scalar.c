@@ -258,7 +258,7 @@ static float weigh_scores(const sl_attend_task *task, const sl_attend_row *row, 
     return factor;
 }
 
-void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows) {
+static void attend_page(const sl_attend_task *task, const sl_attend_row *rows, int n_rows) {
     int d = task->head_dim, width = sl_kv_width(d);
     uint64_t seen = 0;
     for (int r = 0; r < n_rows; r++) seen |= rows[r].visible;
@@ -319,5 +319,5 @@ const sl_kernels sl_kernels_scalar = {
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
     .peak_int8 = peak_int8, .peak_f32 = peak_f32, .read_bytes = read_bytes,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
-    .kv_store_f16 = kv_store_f16, .attend_page = sl_attend_page_scalar,
+    .kv_store_f16 = kv_store_f16, .attend_page = attend_page,
 };

@@ -97,8 +97,6 @@ struct sl_kernels {
 
 enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduction */
 
-void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
-
 extern const sl_kernels sl_kernels_scalar;
 #if defined(__x86_64__)
 extern const sl_kernels sl_kernels_avx2, sl_kernels_avx512;
