@@ -117,18 +117,12 @@ static void add_bias(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, in
         for (int64_t r = r0; r < r1; r++) p->y[(size_t)t * p->y_stride + r] += p->bias[r];
 }
 
-/* Tokens in blocks whose activations stay in the second-level cache while all rows pass. */
+/* Columns before rows: a chunk's activations stay in the second-level cache while the rows pass. */
 static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
-    enum { TOKEN_BLOCK = 48 };
-    for (int64_t t = t0; t < t1; t += TOKEN_BLOCK) {
-        int64_t end = t1 - t < TOKEN_BLOCK ? t1 : t + TOKEN_BLOCK;
-        for (int64_t r = r0; r < r1; r += TILE_ROWS) {
-            int rows = r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS;
-            for (int64_t column = 0; column < p->n; column += SL_FLOAT_CHUNK) {
-                int64_t n = p->n - column < SL_FLOAT_CHUNK ? p->n - column : SL_FLOAT_CHUNK;
-                multiply_chunk(p, r, rows, column, n, t, end);
-            }
-        }
+    for (int64_t column = 0; column < p->n; column += SL_FLOAT_CHUNK) {
+        int64_t n = p->n - column < SL_FLOAT_CHUNK ? p->n - column : SL_FLOAT_CHUNK;
+        for (int64_t r = r0; r < r1; r += TILE_ROWS)
+            multiply_chunk(p, r, r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS, column, n, t0, t1);
     }
     add_bias(p, r0, r1, t0, t1);
 }
