@@ -7,6 +7,7 @@
 #include "tensor/kernels_pack.h"
 #include "tensor/kernels_panel.h"
 #include "tensor/kernels_float.h"
+#include "tensor/round_avx.h"
 #include "tensor/kernels_peak.h"
 #include "tensor/kernels_rows.h"
 #include "tensor/kernels_attention.h"

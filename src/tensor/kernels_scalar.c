@@ -23,12 +23,13 @@ static uint32_t magnitude_bits(float f) {
 static float best_levels(const float *x, int64_t n, float amax) {
     float best = 0.0f, least = INFINITY;
     for (int k = 0; k < SL_ROUND_TRIES; k++) {
-        float levels = sl_round_levels(k), factor = levels / amax, scale = amax / levels, lanes[8] = {0};
+        float levels = sl_round_levels(k), factor = levels / amax, lanes[8] = {0};
         for (int64_t i = 0; i < n; i++) {
-            float error = x[i] - nearest(x[i] * factor) * scale;
+            float y = x[i] * factor, error = y - (float)nearest(y);
             lanes[i % 8] += error * error;
         }
         float sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+        sum *= 1.0f / (levels * levels);
         if (k && !(sum < least)) continue;
         least = sum;
         best = levels;

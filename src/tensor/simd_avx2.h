@@ -111,6 +111,10 @@ VINLINE int code_offset(sl_codes form) { return form.top ? form.offset : 0; }
 /* Unpacked codes in the form that the products below multiply. */
 VINLINE vint ready_codes(sl_codes form, vint codes) { (void)form; return codes; }
 
+/* Sums are taken as they are written: left to itself the compiler turns chains of integer additions into trees, whose
+ * leaves do not fit the registers. */
+VINLINE void vi_in_order(vint *v) { __asm__("" : "+x"(*v)); }
+
 VINLINE vint pairs(sl_codes form, vint codes, vint x) {
     if (form.top) return _mm256_maddubs_epi16(codes, x);
     return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
@@ -131,8 +135,10 @@ VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words
     for (int q = 0; q < words; q += step) {
         vint narrow = pairs(form, w[q], vi_word(x + 4 * q));
 #pragma GCC unroll 8
-        for (int s = 1; s < step; s++)
+        for (int s = 1; s < step; s++) {
             narrow = _mm256_add_epi16(narrow, pairs(form, w[q + s], vi_word(x + 4 * (q + s))));
+            vi_in_order(&narrow);
+        }
         dot = q ? _mm256_add_epi32(dot, widen_pairs(narrow)) : widen_pairs(narrow);
     }
     return dot;
@@ -155,6 +161,7 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
                 for (int v = 0; v < VECTORS; v++) {
                     vint product = pairs(form, w[v], word);
                     narrow[v][i] = s ? _mm256_add_epi16(narrow[v][i], product) : product;
+                    vi_in_order(&narrow[v][i]);
                 }
             }
         }
