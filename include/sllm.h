@@ -141,18 +141,50 @@ SLLM_API void sllm_model_get_info(const sllm_model *model, sllm_model_info *info
  * licence, generation defaults). The caller frees *json. */
 SLLM_API sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error *error);
 
-/* Memory before loading: reads headers only. kv: 16 (f16) or 32 (f32) bits a value. */
+/* How keys and values of past positions are kept. AUTO: f32 in exact arithmetic and for models stored in f32, else f16.
+ * q8_0 and q4_0 take about half and a quarter of f16's memory, and need heads whose size 32 divides. */
+typedef enum sllm_kv_type { SLLM_KV_AUTO, SLLM_KV_F32, SLLM_KV_F16, SLLM_KV_Q8_0, SLLM_KV_Q4_0 } sllm_kv_type;
+
+/* What a plan is made for. Zeroes are the defaults. */
+typedef struct sllm_plan_params {
+    const char *type;     /* NULL: the file's own types; otherwise as if the matrices were quantised to that type
+                             ("q4_k_m", "q8_0", "f16", ...) */
+    int n_ctx;            /* 0: min(4096, n_ctx_train) */
+    int n_batch;          /* sequences held at once; 0: 1 */
+    int n_prompt;         /* tokens of the prompt whose time is told; 0: 512, or what fits */
+    int n_threads;        /* 0: all that the process may use */
+    bool exact;
+    sllm_kv_type kv_type;
+    const sllm_machine_speed *speed; /* what the machine can do; NULL: no times */
+} sllm_plan_params;
+
+SLLM_API void sllm_plan_params_init(sllm_plan_params *params);
+
+/* Memory and speed before loading. total_bytes is the sum of the five above it: what a process takes once the context
+ * is full and all weights have been used, its program and libraries included. */
 typedef struct sllm_plan {
-    uint64_t weights_bytes, kv_bytes, work_bytes, total_bytes;
+    uint64_t weights_bytes;    /* in the form that is multiplied; of tables that are only looked up, a part */
+    uint64_t kv_bytes;         /* keys and values of n_batch full contexts */
+    uint64_t work_bytes;       /* scratch and logits */
+    uint64_t vocabulary_bytes; /* estimated from the number of tokens */
+    uint64_t program_bytes;
+    uint64_t total_bytes;
     uint64_t memory_free, memory_total;
-    int n_ctx, n_ctx_train, n_batch;
+    int n_ctx, n_ctx_train, n_batch, n_prompt;
     bool fits;
+    uint64_t token_bytes;      /* weights, keys and values read for one token (of each sequence) after n_prompt */
+    /* Estimates from the machine's measured figures; 0 without them. Generation is of all sequences together. */
+    double tokens_per_second, prompt_tokens_per_second;
+    double time_to_first_token_s; /* of a prompt of n_prompt tokens, the model being loaded and its weights laid out */
 } sllm_plan;
 
-/* `type` NULL: the file's own types; otherwise the plan as if the matrices were quantised to that type ("q4_k_m",
- * "q8_0", "f16", ...). n_ctx 0: min(4096, n_ctx_train). n_batch: sequences held at once, >= 1. */
-SLLM_API sllm_status sllm_model_plan(const char *path, const char *type, int n_ctx, int n_batch, bool exact,
-                                     sllm_plan *plan, sllm_error *error);
+/* Reads headers only. SLLM_ERROR_CONTEXT when n_ctx is more than the model was trained for, SLLM_ERROR_ARGUMENT when its
+ * heads cannot be kept as kv_type. */
+SLLM_API sllm_status sllm_model_plan(const char *path, const sllm_plan_params *params, sllm_plan *plan,
+                                     sllm_error *error);
+/* The same for a model that is loaded; `exact` and n_threads are the model's, `type` must be NULL. */
+SLLM_API sllm_status sllm_model_plan_loaded(const sllm_model *model, const sllm_plan_params *params, sllm_plan *plan,
+                                            sllm_error *error);
 /* The names sllm_model_plan takes for `type`, NULL-terminated. */
 SLLM_API const char *const *sllm_plan_types(void);
 
@@ -213,10 +245,6 @@ SLLM_API sllm_status sllm_template_render_text(const char *source, size_t source
 /* ---------------------------------------------------------------- session */
 
 typedef struct sllm_session sllm_session;
-
-/* How keys and values of past positions are kept. AUTO: f32 in exact arithmetic and for models stored in f32, else f16.
- * q8_0 and q4_0 take about half and a quarter of f16's memory, and need heads whose size 32 divides. */
-typedef enum sllm_kv_type { SLLM_KV_AUTO, SLLM_KV_F32, SLLM_KV_F16, SLLM_KV_Q8_0, SLLM_KV_Q4_0 } sllm_kv_type;
 
 typedef struct sllm_session_params {
     int n_ctx; /* positions to hold; 0: min(4096, n_ctx_train). More than n_ctx_train is an error */
@@ -451,6 +479,48 @@ SLLM_API void sllm_batch_get_stats(sllm_batch *batch, sllm_batch_stats *stats);
 SLLM_API sllm_status sllm_infill_tokens(const sllm_model *model, const char *prefix, size_t prefix_length,
                                         const char *suffix, size_t suffix_length, sllm_tokens *tokens,
                                         sllm_error *error);
+
+/* ---------------------------------------------------------------- measuring */
+
+/* One measured case: n_batch sequences, each with `depth` tokens before it, that take in a prompt together or generate
+ * token by token. Only forward passes are timed: no sampling, no text. */
+typedef struct sllm_bench_row {
+    bool generate;
+    int depth, n_batch, n_tokens; /* n_tokens: of each sequence */
+    int n_repeat;
+    double seconds, seconds_least, seconds_most; /* of one run: median, least, most */
+    double tokens_per_second;     /* of all sequences together, by the median */
+    uint64_t bytes;               /* weights, keys and values that one run reads, each as often as a forward needs it */
+    uint64_t int8_macs, f32_macs; /* multiply-adds of one run, attention included */
+    uint64_t logits_hash;         /* FNV-1a of the first sequence's last logits: the same for any threads, batch and
+                                     repetition, and for a prompt of as many tokens as were generated */
+} sllm_bench_row;
+
+typedef struct sllm_bench_params {
+    int n_prompt, n_generate;     /* tokens; 0: that test is left out */
+    const int *depths, *batches;  /* [n_depths], [n_batches] */
+    size_t n_depths, n_batches;
+    int n_repeat;                 /* >= 1 */
+    sllm_kv_type kv_type;
+    uint64_t seed;                /* of the tokens, which are random ones */
+    bool (*on_row)(void *user, const sllm_bench_row *row); /* may be NULL; false cancels */
+    bool (*is_cancelled)(void *user);                      /* may be NULL; asked often */
+    void *user;
+} sllm_bench_params;
+
+/* 512 and 64 tokens, depth 0, batch 1, 3 repetitions. */
+SLLM_API void sllm_bench_params_init(sllm_bench_params *params);
+/* Runs every case: for each depth and batch the prompt, then generation. All is checked before work starts:
+ * SLLM_ERROR_CONTEXT when a depth and its tokens do not fit the model's context, SLLM_ERROR_MEMORY when keys and values do
+ * not fit the memory that is free. SLLM_ERROR_CANCELLED after rows that were already given. */
+SLLM_API sllm_status sllm_bench(const sllm_model *model, const sllm_bench_params *params, sllm_error *error);
+
+/* What the process holds, in bytes: the largest so far, and now as its own and as mapped files. Zeroes where the system
+ * does not say. */
+typedef struct sllm_memory {
+    uint64_t peak, resident, anonymous, file;
+} sllm_memory;
+SLLM_API void sllm_memory_info(sllm_memory *memory);
 
 /* ---------------------------------------------------------------- tensor files (inspect, compare, logits) */
 

@@ -15,6 +15,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_doctor,
     &cli_command_show,
     &cli_command_plan,
+    &cli_command_bench,
     &cli_command_tokenize,
     &cli_command_detokenize,
     &cli_command_template,

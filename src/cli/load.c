@@ -105,6 +105,18 @@ static bool on_load(void *user, double fraction) {
     return !cli_interrupted();
 }
 
+/* What cannot fit the memory that is free is refused before anything is computed, in numbers. */
+static int check_memory(cli_app *app, const char *name, const cli_model_values *values, const sllm_model *model) {
+    sllm_plan_params wanted = {.n_ctx = values->ctx};
+    sllm_plan plan;
+    char needed[32], available[32];
+    if (sllm_model_plan_loaded(model, &wanted, &plan, NULL) || plan.fits || !plan.memory_free) return CLI_OK;
+    cli_format_bytes(plan.total_bytes, needed);
+    cli_format_bytes(plan.memory_free, available);
+    return cli_failure(app, "%s with a context of %d needs %s of memory and %s are free; `sllm plan` says what a smaller "
+                       "--ctx takes", name, plan.n_ctx, needed, available);
+}
+
 int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model) {
     char *path = NULL;
     sllm_error error = {0};
@@ -117,6 +129,8 @@ int cli_load(cli_app *app, const char *name, const cli_model_values *values, boo
     params.on_progress = on_load;
     if (values) params.n_threads = values->threads, params.exact = values->exact;
     if (sllm_model_load(path, &params, model, &error)) status = model_error(app, &error);
+    else if (values && !vocab_only) status = check_memory(app, name, values, *model);
+    if (status) sllm_model_free(*model), *model = NULL;
     sllm_free(path);
     return status;
 }
