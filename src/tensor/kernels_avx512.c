@@ -6,6 +6,7 @@
 
 #include "tensor/kernels_codes.h"
 #include "tensor/kernels_float.h"
+#include "tensor/round_avx.h"
 #include "tensor/kernels_rows.h"
 
 const sl_kernels sl_kernels_avx512 = {

@@ -12,6 +12,8 @@ enum { TILE_ROWS = 4, TILE_TOKENS = 2 }; /* kernels_float.h */
 
 #define VINLINE static inline __attribute__((always_inline))
 
+VINLINE void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
+
 typedef __m256 vfloat;
 typedef __m256i vint;
 
@@ -50,6 +52,9 @@ VINLINE __m128 vf_sum4(const vfloat v[4]) {
     __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)); /* a02 b02 a13 b13 */
     __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
     return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+}
+VINLINE void vf_store_sum4(float *p, float factor, const vfloat v[4]) {
+    _mm_storeu_ps(p, _mm_mul_ps(_mm_set1_ps(factor), vf_sum4(v)));
 }
 VINLINE vfloat vf_from_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 VINLINE void vf_to_f16(void *p, vfloat v) {

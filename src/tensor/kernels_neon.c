@@ -1,0 +1,19 @@
+/* The table for NEON as every aarch64 processor has it. The operations are
+ * written once, in the headers below, over the vector names of simd_neon.h; this file gives them their instruction set. */
+#if defined(__aarch64__)
+
+#include "tensor/simd_neon.h"
+
+#include "tensor/codes_neon.h"
+#include "tensor/kernels_float.h"
+#include "tensor/round_neon.h"
+#include "tensor/kernels_rows.h"
+
+const sl_kernels sl_kernels_neon = {
+    .name = "neon", .round_row = round_row, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
+    .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
+    .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
+    .kv_store_f16 = kv_store_f16, .kv_scores = kv_scores, .kv_mix = kv_mix,
+};
+
+#endif

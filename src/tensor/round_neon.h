@@ -1,0 +1,65 @@
+/* Rounding of a group of activations for the NEON tables; the same bits as every other table's (kernels_table.h). */
+#ifndef SL_TENSOR_ROUND_NEON_H
+#define SL_TENSOR_ROUND_NEON_H
+
+#include "tensor/kernels_table.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Codes of a group whose largest value becomes `levels`, and the squared error: eight lanes in two vectors, summed as
+ * kernels_table.h says. */
+VINLINE float round_error(const float32x4_t v[8], float amax, float levels, int32x4_t q[8]) {
+    float32x4_t factor = vdupq_n_f32(levels / amax), scale = vdupq_n_f32(amax / levels);
+    float32x4_t sums[2] = {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)};
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        q[i] = vcvtnq_s32_f32(vmulq_f32(v[i], factor)); /* nearest, ties to even */
+        float32x4_t error = vsubq_f32(v[i], vmulq_f32(vcvtq_f32_s32(q[i]), scale));
+        sums[i % 2] = vaddq_f32(sums[i % 2], vmulq_f32(error, error));
+    }
+    float32x4_t four = vaddq_f32(sums[0], sums[1]);
+    float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+/* Group of 32 at x, the last one padded by the caller. */
+VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16) {
+    float32x4_t v[8];
+    uint32x4_t tops = vdupq_n_u32(0);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        v[i] = vld1q_f32(x + 4 * i);
+        tops = vmaxq_u32(tops, vreinterpretq_u32_f32(vabsq_f32(v[i]))); /* as integers: NaN and infinity win */
+    }
+    uint32_t top = vmaxvq_u32(tops);
+    float amax;
+    memcpy(&amax, &top, 4);
+    if (top >= 0x7f800000 || amax < SL_ROUND_MIN) {
+        memset(codes, 0, 32);
+        *scale = top >= 0x7f800000 ? NAN : 0.0f;
+        *sum32 = sum16[0] = sum16[1] = 0;
+        return;
+    }
+    int32x4_t q[8];
+    float least = INFINITY, levels = 0;
+    for (int k = 0; k < SL_ROUND_TRIES; k++) {
+        int32x4_t codes_k[8];
+        float error = round_error(v, amax, sl_round_levels(k), codes_k);
+        if (k && !(error < least)) continue;
+        least = error;
+        levels = sl_round_levels(k);
+        memcpy(q, codes_k, sizeof q);
+    }
+    for (int h = 0; h < 2; h++) {
+        const int32x4_t *half = q + 4 * h;
+        sum16[h] = vaddvq_s32(vaddq_s32(vaddq_s32(half[0], half[1]), vaddq_s32(half[2], half[3])));
+        int16x8_t low = vcombine_s16(vmovn_s32(half[0]), vmovn_s32(half[1]));
+        int16x8_t high = vcombine_s16(vmovn_s32(half[2]), vmovn_s32(half[3]));
+        vst1q_s8(codes + 16 * h, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+    }
+    *sum32 = sum16[0] + sum16[1];
+    *scale = amax / levels;
+}
+
+#endif
