@@ -1,7 +1,8 @@
 /* Micro-benchmark of the one matmul entry: for each element type, the weights' bytes read per second and the
  * multiply-adds per second, for one token and for many.
  *
- *     build/bench/matmul [--kernels NAME] [--threads N] [--rows N] [--columns N] [--tokens N] [--exact] [TYPE...]
+ *     build/bench/matmul [--kernels NAME] [--threads N] [--rows N] [--columns N] [--tokens N] [--exact] [--unpacked]
+ *                        [TYPE...]
  *
  * Each figure is the median of repeated runs; with one thread, of its processor time, so that a busy neighbour counts
  * less. One token reads a set of matrices larger than the last-level cache one
@@ -12,6 +13,7 @@
 #include "base/rng.h"
 #include "tensor/kernels.h"
 #include "tensor/ops.h"
+#include "tensor/pack.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@ typedef struct options {
     int threads;
     int64_t rows, columns, tokens;
     sl_arithmetic arithmetic;
+    bool packed;
 } options;
 
 enum { MAX_RUNS = 201 };
@@ -41,23 +44,20 @@ static double now(int threads) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Median seconds of one product over the matrices at data, which are taken in turn. */
-static double time_product(sl_pool *pool, const options *o, sl_tensor w, uint64_t n_matrices, int64_t tokens,
+/* Median seconds of one product over the first n_matrices of a stack, which are taken in turn. */
+static double time_product(sl_pool *pool, const options *o, const sl_tensor *w, int64_t n_matrices, int64_t tokens,
                            const float *x, float *y) {
     sl_act act = {.x = x, .stride = (size_t)o->columns, .n_tokens = tokens, .n = o->columns};
     act.blocks = malloc(sl_act_bytes(tokens, o->columns));
     if (!act.blocks) return 0.0;
     sl_act_round(pool, &act);
-    const char *data = w.data;
     double seconds[MAX_RUNS], total = 0.0;
     int runs = 0;
-    for (uint64_t m = 0; runs < MAX_RUNS && (total < MIN_SECONDS || runs < 5); runs++) {
+    for (int64_t m = 0; runs < MAX_RUNS && (total < MIN_SECONDS || runs < 5); runs++) {
         double start = now(o->threads);
         int64_t batch = tokens == 1 ? 8 : 1; /* one product alone is too short to time */
-        for (int64_t i = 0; i < batch; i++, m++) {
-            w.data = data + m % n_matrices * w.bytes;
-            sl_matmul(pool, o->arithmetic, &w, -1, &act, NULL, y, (size_t)o->rows);
-        }
+        for (int64_t i = 0; i < batch; i++, m++)
+            sl_matmul(pool, o->arithmetic, w, m % n_matrices, &act, NULL, y, (size_t)o->rows);
         seconds[runs] = (now(o->threads) - start) / (double)batch;
         total += seconds[runs] * (double)batch;
     }
@@ -73,27 +73,41 @@ static void fill(unsigned char *data, uint64_t bytes) {
     for (uint64_t i = 0; i < bytes; i++) data[i] = (unsigned char)(sl_rng_next(&rng) & 0x3b);
 }
 
+/* Packs all matrices, as a model does at first use; the seconds it takes for each byte of the file's form. */
+static double pack_all(sl_pool *pool, sl_packer *packer, sl_tensor *w) {
+    if (sl_packer_add(packer, w, false, NULL) != SLLM_OK || sl_packer_reserve(packer, NULL) != SLLM_OK) return 0.0;
+    double start = sl_clock();
+    for (int64_t i = 0; i < w->shape[0]; i++) sl_packed_get(pool, w, i);
+    return (sl_clock() - start) / (double)((uint64_t)w->shape[0] * w->bytes);
+}
+
 static int measure(sl_pool *pool, const options *o, sl_type type) {
     const sl_type_info *info = sl_type_get(type);
-    sl_tensor w = {.type = type, .n_dims = 2, .shape = {o->rows, o->columns}};
+    sl_tensor w = {.type = type, .n_dims = 3, .shape = {1, o->rows, o->columns}};
     if (!info->is_float || o->columns % info->block || !sl_type_bytes(type, (uint64_t)(o->rows * o->columns), &w.bytes))
         return 0;
     uint64_t n_matrices = COLD_BYTES / w.bytes + 1;
+    sl_packer *packer = NULL;
+    w.shape[0] = (int64_t)n_matrices;
     unsigned char *data = malloc(n_matrices * w.bytes);
     float *x = malloc((size_t)(o->tokens * o->columns) * sizeof *x);
     float *y = malloc((size_t)(o->tokens * o->rows) * sizeof *y);
-    if (data && x && y) {
+    if (data && x && y && sl_packer_new(&packer, NULL) == SLLM_OK) {
         fill(data, n_matrices * w.bytes);
         for (int64_t i = 0; i < o->tokens * o->columns; i++) x[i] = (float)(i % 31) - 15.0f;
         w.data = data;
-        double one = time_product(pool, o, w, n_matrices, 1, x, y);
-        double many = time_product(pool, o, w, 1, o->tokens, x, y), size = (double)(o->rows * o->columns);
-        printf("%-8s %8.1f GB/s %8.1f G/s %12.1f G/s\n", info->name, (double)w.bytes / one / 1e9, size / one / 1e9,
+        double packing = o->packed ? pack_all(pool, packer, &w) : 0.0;
+        double one = time_product(pool, o, &w, w.shape[0], 1, x, y);
+        double many = time_product(pool, o, &w, 1, o->tokens, x, y), size = (double)(o->rows * o->columns);
+        printf("%-8s %8.1f GB/s %8.1f G/s %12.1f G/s", info->name, (double)w.bytes / one / 1e9, size / one / 1e9,
                size * (double)o->tokens / many / 1e9);
+        if (w.packed) printf(" %12.1f GB/s", 1e-9 / packing);
+        printf("\n");
         fflush(stdout);
     } else {
         fprintf(stderr, "matmul: no memory for %s\n", info->name);
     }
+    sl_packer_free(packer);
     free(data);
     free(x);
     free(y);
@@ -109,12 +123,13 @@ static int64_t number(const char *option, const char *text) {
 }
 
 int main(int argc, char **argv) {
-    options o = {.threads = 2, .rows = 1536, .columns = 1536, .tokens = 512, .arithmetic = SL_FAST};
+    options o = {.threads = 2, .rows = 1536, .columns = 1536, .tokens = 512, .arithmetic = SL_FAST, .packed = true};
     sllm_error error = {0};
     int arg = 1;
     for (; arg < argc && !strncmp(argv[arg], "--", 2); arg++) {
         const char *name = argv[arg];
         if (!strcmp(name, "--exact")) o.arithmetic = SL_EXACT;
+        else if (!strcmp(name, "--unpacked")) o.packed = false;
         else if (!strcmp(name, "--kernels") && arg + 1 < argc) {
             if (sl_kernels_choose(argv[++arg], &error) == SLLM_OK) continue;
             fprintf(stderr, "matmul: %s\n", error.message);
@@ -133,8 +148,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "matmul: %s\n", error.message);
         return 1;
     }
-    printf("%s, %d threads, %lld x %lld, %s\n%-8s %22s %21s\n", sl_kernels_name(), o.threads, (long long)o.rows,
-           (long long)o.columns, o.arithmetic == SL_FAST ? "fast" : "exact", "type", "1 token", "many tokens");
+    printf("%s, %d threads, %lld x %lld, %s\n%-8s %22s %21s %17s\n", sl_kernels_name(), o.threads, (long long)o.rows,
+           (long long)o.columns, o.arithmetic == SL_FAST ? "fast" : "exact", "type", "1 token", "many tokens", "packing");
     int failed = 0;
     for (int t = 0; t < SL_TYPE_COUNT && arg == argc; t++) failed |= measure(pool, &o, (sl_type)t);
     for (; arg < argc; arg++) {

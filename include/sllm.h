@@ -85,6 +85,22 @@ SLLM_API void sllm_machine_info(sllm_machine *machine);
  * while nothing is being computed, or one answer mixes the roundings of two. SLLM_ERROR_UNSUPPORTED when this processor
  * lacks them. */
 SLLM_API sllm_status sllm_kernels_force(const char *name, sllm_error *error);
+/* The names that this build knows, best first: index 0, 1, ... until NULL. *can_run (may be NULL): does this processor
+ * have the instructions? */
+SLLM_API const char *sllm_kernels_known(int index, bool *can_run);
+
+/* What this machine can do at most, measured with the kernels in use: the bounds that speeds are held against. */
+typedef struct sllm_machine_speed {
+    int n_threads;
+    double read_1, read_n; /* bytes of memory read a second, by one thread and by n_threads */
+    double int8_1, int8_n; /* int8 multiply-adds a second, in registers */
+    double f32_1, f32_n;   /* f32 multiply-adds a second, in registers */
+    double sync_s;         /* seconds to hand the threads a job and have it back */
+} sllm_machine_speed;
+
+/* Takes about 0.3 s on n_threads (0: all that the process may use; 1..512), which it makes and ends. A machine that is
+ * busy with something else gives lower figures. */
+SLLM_API sllm_status sllm_machine_measure(int n_threads, sllm_machine_speed *speed, sllm_error *error);
 
 /* ---------------------------------------------------------------- model */
 
@@ -199,8 +215,13 @@ SLLM_API sllm_status sllm_template_render_text(const char *source, size_t source
 
 typedef struct sllm_session sllm_session;
 
+/* How keys and values of past positions are kept. AUTO: f32 in exact arithmetic and for models stored in f32, else f16.
+ * q8_0 and q4_0 take about half and a quarter of f16's memory, and need heads whose size 32 divides. */
+typedef enum sllm_kv_type { SLLM_KV_AUTO, SLLM_KV_F32, SLLM_KV_F16, SLLM_KV_Q8_0, SLLM_KV_Q4_0 } sllm_kv_type;
+
 typedef struct sllm_session_params {
     int n_ctx; /* positions to hold; 0: min(4096, n_ctx_train). More than n_ctx_train is an error */
+    sllm_kv_type kv_type; /* SLLM_ERROR_ARGUMENT when the model's heads cannot be kept so */
 } sllm_session_params;
 
 SLLM_API sllm_status sllm_session_new(sllm_model *model, const sllm_session_params *params, sllm_session **session,
@@ -337,6 +358,7 @@ typedef struct sllm_generation {
     sllm_finish finish;
     const char *stop;    /* the stop string that ended it (borrowed from params), NULL otherwise */
     size_t prompt_tokens, completion_tokens, reused_tokens, dropped_tokens;
+    size_t proposed_tokens, accepted_tokens; /* speculation: computed ahead of being drawn, and of these drawn */
     double time_to_first_token_s; /* from the call to the first token drawn */
     double prompt_tokens_per_second, tokens_per_second; /* tokens_per_second: of the tokens after the first */
 } sllm_generation;

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "sllm.h"
 #include "tensor/kernels.h"
+#include "tensor/measure.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,6 +34,19 @@ void sllm_free(void *memory) { free(memory); }
 sllm_status sllm_kernels_force(const char *name, sllm_error *error) {
     if (!name) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_kernels_force: name is NULL");
     return sl_kernels_choose(name, error);
+}
+
+const char *sllm_kernels_known(int index, bool *can_run) {
+    bool can = false;
+    const char *name = sl_kernels_known(index, &can);
+    if (can_run) *can_run = can;
+    return name;
+}
+
+sllm_status sllm_machine_measure(int n_threads, sllm_machine_speed *speed, sllm_error *error) {
+    if (!speed) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_machine_measure: speed is NULL");
+    *speed = (sllm_machine_speed){0};
+    return sl_measure(n_threads ? n_threads : sl_cpu_count(), speed, error);
 }
 
 /* The value in kB of a line "NAME:  123 kB" of /proc/meminfo, in bytes; 0 when there is none. */

@@ -241,11 +241,14 @@ static sllm_status headers_open(headers *h, const char *path, sllm_error *error)
 static sllm_status plan_bytes(const headers *h, const char *type, bool exact, sllm_plan *plan, sllm_error *error) {
     const sl_config *c = &h->config;
     bool only_f32 = type ? !strcasecmp(type, "f32") : h->only_f32;
-    uint64_t one = sl_kv_bytes(c, plan->n_ctx, sl_kv_type_for(exact, only_f32)), batch = (uint64_t)plan->n_batch;
-    uint64_t work = sl_work_bytes(c, plan->n_ctx, sl_cpu_count(), exact) + (uint64_t)c->n_vocab * sizeof(float);
+    sl_kv_type kv_type;
+    sllm_status status = sl_kv_type_choose(c, SLLM_KV_AUTO, exact, only_f32, &kv_type, error);
+    if (status) return status;
+    uint64_t one = sl_kv_bytes(c, plan->n_ctx, kv_type), batch = (uint64_t)plan->n_batch;
+    uint64_t work = sl_work_bytes(c, sl_cpu_count(), exact) + (uint64_t)c->n_vocab * sizeof(float);
     plan->weights_bytes = h->tensor_bytes;
     if (type) {
-        sllm_status status = sl_plan_weights(c, type, &plan->weights_bytes, error);
+        status = sl_plan_weights(c, type, &plan->weights_bytes, error);
         if (status) return status;
     }
     if (__builtin_mul_overflow(one, batch, &plan->kv_bytes) || __builtin_mul_overflow(work, batch, &plan->work_bytes) ||

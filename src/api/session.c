@@ -8,7 +8,9 @@ sllm_status sllm_session_new(sllm_model *model, const sllm_session_params *param
     if (!session) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_session_new: session is NULL");
     *session = NULL;
     if (!model) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_session_new: model is NULL");
-    return sl_session_new(sl_model_of(model), params ? params->n_ctx : 0, session, error);
+    const sllm_session_params defaults = {0};
+    if (!params) params = &defaults;
+    return sl_session_new(sl_model_of(model), params->n_ctx, params->kv_type, session, error);
 }
 
 void sllm_session_free(sllm_session *session) { sl_session_free(session); }

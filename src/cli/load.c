@@ -10,8 +10,8 @@
 const cli_option cli_model_options[] = {
     {"ctx", 'c', CLI_INT, "N", "0", 0, 1 << 24, .offset = offsetof(cli_model_values, ctx),
      .help = "Positions of the context; 0: the model's own, at most 4096"},
-    {"threads", 'j', CLI_INT, "N", "0", 0, 512, .offset = offsetof(cli_model_values, threads),
-     .help = "Threads of one forward pass; 0: all that the process may use"},
+    {"threads", 'j', CLI_INT, "N", NULL, 1, 512, .offset = offsetof(cli_model_values, threads),
+     .help = "Threads of one forward pass; without it all that the process may use"},
     {"exact", 0, CLI_FLAG, .offset = offsetof(cli_model_values, exact),
      .help = "Compute with 32-bit activations and sums instead of activations rounded to 8 bits"},
     {"pull", 0, CLI_FLAG, .offset = offsetof(cli_model_values, pull),

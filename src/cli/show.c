@@ -2,13 +2,16 @@
 #include "cli/commands.h"
 
 #include "base/json.h"
+#include "cli/speed.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct show_values {
-    bool json, template, tensors, pull;
+    bool json, template, tensors, pull, cpu, measure;
+    int threads;
+    const char *kernels;
 } show_values;
 
 /* ---------------------------------------------------------------- description */
@@ -113,12 +116,50 @@ static sllm_status load(cli_app *app, const char *path, sllm_model **model, sllm
     return status;
 }
 
+/* ---------------------------------------------------------------- the processor */
+
+static int put_cpu(cli_app *app, const sllm_machine_speed *speed) {
+    sl_buffer out = {0};
+    bool can_run;
+    sl_buffer_putc(&out, '{');
+    cli_put_machine(&out, speed);
+    sl_json_key(&out, "kernels");
+    sl_buffer_putc(&out, '[');
+    for (int i = 0; sllm_kernels_known(i, &can_run); i++) {
+        sl_json_comma(&out);
+        sl_buffer_putc(&out, '{');
+        sl_json_put_string(&out, "name", sllm_kernels_known(i, NULL));
+        sl_json_put_bool(&out, "can_run", can_run);
+        sl_buffer_putc(&out, '}');
+    }
+    sl_buffer_puts(&out, "]}");
+    return cli_put_json(app, &out);
+}
+
+static int show_cpu(cli_app *app, const show_values *values) {
+    sllm_machine_speed speed;
+    bool can_run;
+    int status = cli_machine_speed(app, values->threads, values->measure ? CLI_SPEED_AGAIN : CLI_SPEED_KEPT, &speed);
+    if (status) return status;
+    if (values->json) return put_cpu(app, &speed);
+    cli_print_machine(app, &speed);
+    cli_printf(app, "%-20s", "kernels known");
+    for (int i = 0; sllm_kernels_known(i, &can_run); i++)
+        cli_printf(app, " %s%s", sllm_kernels_known(i, NULL), can_run ? "" : " (not on this processor)");
+    cli_printf(app, "\n%-20s --kernels NAME where a command has it, or SLLM_CPU=NAME for any\n", "to force them");
+    return CLI_OK;
+}
+
 static int run_show(cli_app *app, const void *given, int n_arguments, char **arguments) {
     const show_values *values = given;
     sllm_error error = {0};
     sllm_model *model = NULL;
     char *path = NULL, *text = NULL;
-    (void)n_arguments;
+    if (values->kernels && sllm_kernels_force(values->kernels, &error))
+        return cli_usage(app, "--kernels: %s", error.message);
+    if (values->cpu && n_arguments) return cli_usage(app, "--cpu shows this machine; leave out MODEL %s", arguments[0]);
+    if (values->cpu) return show_cpu(app, values);
+    if (!n_arguments) return cli_usage(app, "which MODEL? (or --cpu for the processor)");
     if (values->template && (values->tensors || values->json))
         return cli_usage(app, "--template prints the template alone; leave out --tensors and --json");
     int status = cli_resolve(app, arguments[0], values->pull, &path);
@@ -143,10 +184,22 @@ static const cli_option show_options[] = {
      .help = "Download MODEL first when it is a name that is not in the cache"},
     {0},
 };
-static const cli_group show_groups[] = {{"Options", show_options, 0}, {0}};
+static const cli_option cpu_options[] = {
+    {"cpu", 0, CLI_FLAG, .offset = offsetof(show_values, cpu),
+     .help = "Show this machine instead of a model: the processor's features, the kernels that there are and that are in "
+             "use, memory, and what was measured"},
+    {"measure", 0, CLI_FLAG, .offset = offsetof(show_values, measure),
+     .help = "Measure again, in place of what was measured before"},
+    {"threads", 'j', CLI_INT, "N", NULL, 1, 512, .offset = offsetof(show_values, threads),
+     .help = "Measure with so many threads; without it all that the process may use"},
+    {"kernels", 0, CLI_TEXT, "NAME", .offset = offsetof(show_values, kernels),
+     .help = "Use these kernels (auto, or a name that --cpu lists) in place of the best ones"},
+    {0},
+};
+static const cli_group show_groups[] = {{"Options", show_options, 0}, {"The processor", cpu_options, 0}, {0}};
 
 const cli_command cli_command_show = {
-    .name = "show", .arguments = "MODEL",
+    .name = "show", .arguments = "MODEL|--cpu",
     .summary = "Print a model's architecture, size, types, context, template, special tokens and licence",
-    .groups = show_groups, .values_size = sizeof(show_values), .min_arguments = 1, .max_arguments = 1, .run = run_show,
+    .groups = show_groups, .values_size = sizeof(show_values), .max_arguments = 1, .run = run_show,
 };

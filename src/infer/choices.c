@@ -148,11 +148,17 @@ static double log_rest(const sl_choices *c, size_t first, size_t end, size_t dep
     return log(rest);
 }
 
-/* The session's logits are those behind the first `depth` tokens of rank `first`: adds their part to every choice that
- * goes through there, and the end factor to the one that ends there. */
-static sllm_status score_node(sl_choices *c, const sl_session *session, size_t first, size_t depth, sllm_error *error) {
-    const float *logits = session->logits;
-    int32_t n_vocab = session->model->config.n_vocab;
+/* Tokens of a rank behind which logits are asked for: behind the last one only when a longer choice goes on. */
+static size_t nodes(const sl_choices *c, size_t rank) {
+    const sl_ids *ids = sorted(c, rank);
+    bool goes_on = rank + 1 < c->n && shared_tokens(ids, sorted(c, rank + 1)) == ids->length;
+    return ids->length + (goes_on ? 1 : 0);
+}
+
+/* logits [n_vocab] are those behind the first `depth` tokens of rank `first`: adds their part to every choice that goes
+ * through there, and the end factor to the one that ends there. */
+static sllm_status score_node(sl_choices *c, const float *logits, int32_t n_vocab, size_t first, size_t depth,
+                              sllm_error *error) {
     double log_sum = sl_log_sum_exp(logits, (size_t)n_vocab);
     if (!isfinite(log_sum))
         return sl_fail(error, SLLM_ERROR_FORMAT,
@@ -169,30 +175,29 @@ static sllm_status score_node(sl_choices *c, const sl_session *session, size_t f
     return SLLM_OK;
 }
 
-/* Scores of the tokens that rank `rank` does not share with the rank before it. */
-static sllm_status score_choice(sl_choices *c, sl_session *session, size_t n_prompt, size_t rank, sl_cancel cancel,
-                                sllm_error *error) {
-    const sl_ids *ids = sorted(c, rank);
-    /* The node behind the shared tokens was scored with the rank before; the nodes beyond it are new. */
-    size_t depth = rank == 0 ? 0 : shared_tokens(sorted(c, rank - 1), ids) + 1;
-    bool goes_on = rank + 1 < c->n && shared_tokens(ids, sorted(c, rank + 1)) == ids->length;
-    size_t n_nodes = ids->length + (goes_on ? 1 : 0); /* behind the last token only when a longer choice goes on */
-    sllm_status status = SLLM_OK;
-    if (depth > 0 && depth < n_nodes) sl_session_truncate(session, n_prompt + depth - 1);
-    for (; depth < n_nodes && !status; depth++) {
-        if (depth > 0) status = sl_session_append(session, &ids->data[depth - 1], 1, cancel, error);
-        if (!status) status = score_node(c, session, rank, depth, error);
-    }
-    return status;
+bool sl_choices_scored(const sl_choices *c) { return c->rank == c->n; }
+
+void sl_choices_want(const sl_choices *c, size_t most, size_t *keep, const int32_t **ids, size_t *n) {
+    size_t left = nodes(c, c->rank) - c->depth;
+    *keep = c->depth - 1;
+    *ids = sorted(c, c->rank)->data + *keep;
+    *n = left < most ? left : most;
 }
 
-sllm_status sl_choices_score(sl_choices *c, sl_session *session, const int32_t *prompt, size_t n_prompt,
-                             sl_cancel cancel, size_t *n_reused, sllm_error *error) {
-    sllm_status status = sl_session_sync(session, prompt, n_prompt, cancel, n_reused, error);
-    for (size_t i = 0; i < c->n; i++) c->log_scores[i] = 0;
-    for (size_t rank = 0; rank < c->n && !status; rank++)
-        status = score_choice(c, session, n_prompt, rank, cancel, error);
-    if (status) return status;
+sllm_status sl_choices_take(sl_choices *c, const float *logits, size_t n, int32_t n_vocab, sllm_error *error) {
+    for (size_t i = 0; i < n; i++, c->depth++) {
+        sllm_status status = score_node(c, logits + i * (size_t)n_vocab, n_vocab, c->rank, c->depth, error);
+        if (status) return status;
+    }
+    /* The node behind the tokens that a rank shares with the one before it was scored with that; only nodes beyond it are
+     * new, and a rank may have none. */
+    while (c->rank < c->n && c->depth >= nodes(c, c->rank)) {
+        if (++c->rank < c->n) c->depth = shared_tokens(sorted(c, c->rank - 1), sorted(c, c->rank)) + 1;
+    }
+    return SLLM_OK;
+}
+
+sllm_status sl_choices_normalise(sl_choices *c, sllm_error *error) {
     double max = -INFINITY, sum = 0;
     for (size_t i = 0; i < c->n; i++) max = fmax(max, c->log_scores[i]);
     if (max == -INFINITY)

@@ -15,7 +15,6 @@
 
 #include "base/rng.h"
 #include "infer/constraint.h"
-#include "infer/session.h"
 
 enum { SL_CHOICES_MAX = 65536 };
 
@@ -25,7 +24,8 @@ typedef struct sl_choices {
     sl_ids *ids;         /* [n] tokens of each choice */
     size_t *order;       /* [n] choices by their tokens, a beginning before what goes on from it */
     double *log_scores;  /* [n] before normalising */
-    double *probabilities; /* [n] sum 1, after sl_choices_score */
+    double *probabilities; /* [n] sum 1, after sl_choices_normalise */
+    size_t rank, depth;    /* scoring: the next node, behind the first `depth` tokens of the rank-th choice in order */
     bool *alive;         /* [n] for the constraint: those that go with the tokens accepted */
     size_t position;     /* tokens accepted */
 } sl_choices;
@@ -37,10 +37,15 @@ sllm_status sl_choices_new(const sl_tokenizer *tokenizer, const int32_t *prompt,
 void sl_choices_free(sl_choices *choices);
 size_t sl_choices_longest(const sl_choices *choices); /* in tokens */
 
-/* Computes the probabilities. The session is synchronised with the prompt first (*n_reused as there) and holds the
- * prompt and some choice's beginning afterwards. SLLM_ERROR_FORMAT when the logits hold NaN. */
-sllm_status sl_choices_score(sl_choices *choices, sl_session *session, const int32_t *prompt, size_t n_prompt,
-                             sl_cancel cancel, size_t *n_reused, sllm_error *error);
+/* Scoring is a dialogue with whoever computes. First sl_choices_take gets the one row of logits behind the prompt; then,
+ * until sl_choices_scored, what sl_choices_want says: the timeline shall hold the prompt and `keep` tokens more as it
+ * does, then ids [n], 1 <= n <= most, and sl_choices_take gets the logits of these n, [n, n_vocab].
+ * SLLM_ERROR_FORMAT when the logits hold NaN. */
+void sl_choices_want(const sl_choices *choices, size_t most, size_t *keep, const int32_t **ids, size_t *n);
+sllm_status sl_choices_take(sl_choices *choices, const float *logits, size_t n, int32_t n_vocab, sllm_error *error);
+bool sl_choices_scored(const sl_choices *choices);
+/* When scored: the probabilities. */
+sllm_status sl_choices_normalise(sl_choices *choices, sllm_error *error);
 
 /* The most probable choice (the first of equals) at temperature 0, otherwise drawn with p^(1 / temperature); the
  * constraint then allows only that one. */

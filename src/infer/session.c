@@ -1,11 +1,13 @@
 #include "infer/session.h"
 
 #include "base/error.h"
+#include "model/weights.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-sllm_status sl_session_new(const sl_model *model, int n_ctx, sl_session **session, sllm_error *error) {
+sllm_status sl_session_new(const sl_model *model, int n_ctx, sllm_kv_type kv_type, sl_session **session,
+                           sllm_error *error) {
     *session = NULL;
     int trained = model->config.n_ctx_train;
     if (!model->weights)
@@ -15,14 +17,19 @@ sllm_status sl_session_new(const sl_model *model, int n_ctx, sl_session **sessio
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "n_ctx is %d: %s was trained for contexts of 1 to %d tokens (0: %d)",
                        n_ctx, model->path, trained, trained < 4096 ? trained : 4096);
     if (n_ctx == 0) n_ctx = trained < 4096 ? trained : 4096;
+    sl_kv_type type;
+    sllm_status status =
+        sl_kv_type_choose(&model->config, kv_type, model->exact, model->weights->only_f32, &type, error);
+    if (status) return status;
     sl_session *s = calloc(1, sizeof *s);
     if (!s) return sl_fail_memory(error, "making a session", sizeof *s);
     s->model = model;
     size_t bytes = (size_t)model->config.n_vocab * sizeof *s->logits;
     s->logits = malloc(bytes);
-    sllm_status status = s->logits ? SLLM_OK : sl_fail_memory(error, "making a session's logits", bytes);
-    if (!status) status = sl_kv_new(model, n_ctx, &s->kv, error);
-    if (!status) status = sl_work_new(model, n_ctx, &s->work, error);
+    status = s->logits ? SLLM_OK : sl_fail_memory(error, "making a session's logits", bytes);
+    if (!status) status = sl_kv_pool_new(model, type, (n_ctx + SL_PAGE - 1) / SL_PAGE, &s->pool, error);
+    if (!status) status = sl_kv_new(s->pool, n_ctx, &s->kv, error);
+    if (!status) status = sl_work_new(model, &s->work, error);
     if (status) {
         sl_session_free(s);
         return status;
@@ -34,6 +41,7 @@ sllm_status sl_session_new(const sl_model *model, int n_ctx, sl_session **sessio
 void sl_session_free(sl_session *session) {
     if (!session) return;
     sl_kv_free(session->kv);
+    sl_kv_pool_free(session->pool);
     sl_work_free(session->work);
     free(session->logits);
     free(session);
@@ -90,6 +98,14 @@ sllm_status sl_session_sync(sl_session *s, const int32_t *ids, size_t n, sl_canc
     sl_session_truncate(s, common);
     if (sl_kv_survives(s->kv, &s->model->config, (int)n)) *n_reused = common;
     return sl_session_append(s, ids + common, n - common, cancel, error);
+}
+
+sllm_status sl_session_rows(sl_session *s, size_t keep, const int32_t *ids, size_t n, float *logits, sl_cancel cancel,
+                            sllm_error *error) {
+    sllm_status status = check_ids(s, keep, ids, n, error);
+    if (status) return status;
+    sl_session_truncate(s, keep);
+    return compute(s, ids, n, true, logits, cancel, error);
 }
 
 void sl_session_truncate(sl_session *s, size_t n) {

@@ -7,8 +7,6 @@
 
 #include <math.h>
 
-enum { TILE = 16 }; /* queries of one head that one thread takes at once */
-
 /* Where a row of the q/k/v product holds head h (k and v: key/value head g), in floats. */
 typedef struct places {
     size_t row, q_group, q_head, k, v, kv_group;
@@ -43,9 +41,11 @@ static float temperature(const sl_config *c, int position) {
 static void rotate_token(const sl_run *run, int t, int thread) {
     const sl_config *c = run->config;
     const sl_block *block = run->block;
-    sl_kv *kv = run->kv;
+    const sl_segment *segment = sl_segment_of(run, t);
+    sl_kv *kv = segment->kv;
     places p = places_of(c);
-    int half = c->rope_dim / 2, d = c->head_dim, position = run->first + t, layer = run->op->layer;
+    int half = c->rope_dim / 2, d = c->head_dim, position = sl_position(segment, t), layer = run->op->layer;
+    int page = position / SL_PAGE, slot = position % SL_PAGE;
     float *row = run->work->qkv + (size_t)t * p.row;
     const float *angles = run->layer->rope
                               ? run->work->angles[run->layer->local_rope] + (size_t)t * (size_t)c->rope_dim : NULL;
@@ -60,8 +60,8 @@ static void rotate_token(const sl_run *run, int t, int thread) {
         float *k = row + p.k + (size_t)g * p.kv_group, *v = row + p.v + (size_t)g * p.kv_group;
         if (block->k_norm) sl_rms_norm(k, k, block->k_norm, d, c->norm_eps);
         if (angles) sl_rope_rotate(k, angles, half, c->rope_interleaved);
-        sl_kv_store(kv->type, sl_kv_at(kv->k, kv, layer, g, position), k, d);
-        sl_kv_store(kv->type, sl_kv_at(kv->v, kv, layer, g, position), v, d);
+        sl_kv_store_key(kv->pool->type, sl_kv_keys(kv, layer, g, page), slot, k, d);
+        sl_kv_store_value(kv->pool->type, sl_kv_values(kv, layer, g, page), slot, v, d);
     }
 }
 
@@ -69,82 +69,132 @@ void sl_run_rotate(sl_run *run) { sl_run_tokens(run, rotate_token); }
 
 /* ---------------------------------------------------------------- the keys a query sees */
 
-/* Keys [from, to). */
-static void attend_range(const sl_run *run, const float *q, int g, int from, int to, float *scores) {
-    const sl_config *c = run->config;
-    sl_kv *kv = run->kv;
-    float scale = c->scale_by_layer ? c->attention_scale / (float)(run->op->layer + 1) : c->attention_scale;
-    sl_kv_scores(kv->type, scores, q, sl_kv_at(kv->k, kv, run->op->layer, g, from), kv->row_bytes, to - from,
-                 c->head_dim, scale);
+/* Bits [lo, hi) of a page, both cut to 0 .. SL_PAGE. */
+static uint64_t bits(int lo, int hi) {
+    if (lo < 0) lo = 0;
+    if (hi > SL_PAGE) hi = SL_PAGE;
+    if (lo >= hi) return 0;
+    return (~(uint64_t)0 >> (SL_PAGE - (hi - lo))) << lo;
 }
 
-static void attend_dense(const sl_run *run, const float *q, int g, int position, float *scores, float *out) {
-    const sl_config *c = run->config;
-    sl_kv *kv = run->kv;
-    int window = run->layer->window, from = window && position >= window ? position - window + 1 : 0;
-    int64_t n = position + 1 - from;
-    attend_range(run, q, g, from, position + 1, scores);
-    if (c->attention_softcap > 0) sl_softcap(scores, c->attention_softcap, n);
-    sl_softmax(scores, n);
-    sl_kv_mix(kv->type, out, scores, sl_kv_at(kv->v, kv, run->op->layer, g, from), kv->row_bytes, n, c->head_dim);
-}
-
-/* The next run of allowed key blocks for head h, from block *block on; false when there is none up to the query's own.
- * Phi-3-small: the last `local` blocks, and every stride-th block of the past, shifted from head to head. */
-static bool next_blocks(const sl_config *c, int h, int own, int *block, int *end) {
+/* Phi-3-small: a query sees the last `local` blocks, and every stride-th block of the past, shifted from head to
+ * head. */
+static uint64_t visible_blocks(const sl_config *c, int head, int position, int page) {
     int64_t step = c->sparse_homo ? 0 : c->sparse_stride / c->n_heads > 1 ? c->sparse_stride / c->n_heads : 1;
-    int64_t shift = h * step + 1;
-    int b = *block;
-    while (b <= own && own - b >= c->sparse_local && (b + shift) % c->sparse_stride) b++;
-    if (b > own) return false;
-    *block = b;
-    while (b <= own && (own - b < c->sparse_local || (b + shift) % c->sparse_stride == 0)) b++;
-    *end = b;
-    return true;
+    int64_t shift = head * step + 1;
+    int start = page * SL_PAGE, end = position + 1 < start + SL_PAGE ? position + 1 : start + SL_PAGE;
+    int own = position / c->sparse_block;
+    uint64_t visible = 0;
+    for (int b = start / c->sparse_block; b * c->sparse_block < end; b++)
+        if (own - b < c->sparse_local || (b + shift) % c->sparse_stride == 0)
+            visible |= bits(b * c->sparse_block - start, (b + 1) * c->sparse_block - start);
+    return visible & bits(0, end - start);
 }
 
-static void attend_sparse(const sl_run *run, const float *q, int h, int g, int position, float *scores, float *partial,
-                          float *out) {
+/* Which positions of a page the query of a head at `position` sees, a bit each. */
+static uint64_t visible_in(const sl_run *run, int head, int position, int page) {
+    if (run->layer->block_sparse) return visible_blocks(run->config, head, position, page);
+    int window = run->layer->window, start = page * SL_PAGE;
+    int from = window && position >= window ? position - window + 1 : 0;
+    return bits(from - start, position + 1 - start);
+}
+
+/* ---------------------------------------------------------------- tiles of queries
+ *
+ * A tile is some queries of one timeline that look at the same key/value head, token by token and head by head. */
+
+size_t sl_attend_scratch(const sl_config *c) {
+    size_t states = 2 * SL_TILE_ROWS * (size_t)sl_attend_width(c->head_dim);
+    return states + 2 * SL_PAGE * (size_t)sl_kv_width(c->head_dim);
+}
+
+void sl_run_tiles(sl_run *run) {
+    int group = run->config->n_heads / run->config->n_kv_heads, n = 0;
+    for (int i = 0; i < run->n_segments; i++) {
+        int rows = run->work->segments[i].n * group;
+        for (int first = 0; first < rows; first += SL_TILE_ROWS)
+            run->work->tiles[n++] =
+                (sl_tile){i, first, rows - first < SL_TILE_ROWS ? rows - first : SL_TILE_ROWS};
+    }
+    run->n_tiles = n;
+}
+
+/* A tile on its way through the pages. */
+typedef struct tile_run {
+    const sl_run *run;
+    const sl_segment *segment;
+    const sl_tile *tile;
+    places places;
+    int g;
+    sl_attend_task task;
+} tile_run;
+
+static tile_run tile_run_of(const sl_run *run, int tile, int g, int thread) {
     const sl_config *c = run->config;
-    sl_kv *kv = run->kv;
-    int size = c->sparse_block, own = position / size, end;
-    int64_t n = 0;
-    for (int b = 0; next_blocks(c, h, own, &b, &end); b = end) {
-        int from = b * size, to = end > own ? position + 1 : end * size;
-        attend_range(run, q, g, from, to, scores + n);
-        n += to - from;
-    }
-    sl_softmax(scores, n);
-    n = 0;
-    for (int b = 0; next_blocks(c, h, own, &b, &end); b = end) {
-        int from = b * size, to = end > own ? position + 1 : end * size;
-        float *sum = n ? partial : out;
-        sl_kv_mix(kv->type, sum, scores + n, sl_kv_at(kv->v, kv, run->op->layer, g, from), kv->row_bytes, to - from,
-                  c->head_dim);
-        if (n) sl_add(out, partial, c->head_dim);
-        n += to - from;
+    sl_work *work = run->work;
+    tile_run t = {.run = run, .tile = &work->tiles[tile], .places = places_of(c), .g = g};
+    t.segment = &work->segments[t.tile->segment];
+    float *scratch = work->attend + (size_t)thread * sl_attend_scratch(c);
+    t.task = (sl_attend_task){.type = t.segment->kv->pool->type, .head_dim = c->head_dim,
+                              .softcap = c->attention_softcap,
+                              .scratch = scratch + 2 * SL_TILE_ROWS * (size_t)sl_attend_width(c->head_dim)};
+    t.task.scale = c->scale_by_layer ? c->attention_scale / (float)(run->op->layer + 1) : c->attention_scale;
+    return t;
+}
+
+static int token_of(const tile_run *t, int row) { return (t->tile->first + row) / t->places.heads_a_group; }
+static int head_of(const tile_run *t, int row) {
+    return t->g * t->places.heads_a_group + (t->tile->first + row) % t->places.heads_a_group;
+}
+static int position_of(const tile_run *t, int row) { return t->segment->first + token_of(t, row); }
+static int last_page(const tile_run *t) { return position_of(t, t->tile->n - 1) / SL_PAGE; }
+static int last_span(const tile_run *t) { return position_of(t, t->tile->n - 1) / SL_SPAN; }
+
+/* Adds the pages of one span to the rows' states, `stride` floats apart, which begin empty. */
+static void attend_span(tile_run *t, int span, float *states, size_t stride) {
+    const sl_run *run = t->run;
+    const sl_kv *kv = t->segment->kv;
+    int end = last_page(t) + 1, pages = SL_SPAN / SL_PAGE;
+    if (end > (span + 1) * pages) end = (span + 1) * pages;
+    for (int r = 0; r < t->tile->n; r++) sl_attend_clear(states + (size_t)r * stride, run->config->head_dim);
+    for (int page = span * pages; page < end; page++) {
+        sl_attend_row rows[SL_TILE_ROWS];
+        int n = 0;
+        for (int r = 0; r < t->tile->n; r++) {
+            uint64_t visible = visible_in(run, head_of(t, r), position_of(t, r), page);
+            if (!visible) continue;
+            float *row = run->work->qkv + (size_t)(t->segment->row + token_of(t, r)) * t->places.row;
+            rows[n++] = (sl_attend_row){q_of(&t->places, row, head_of(t, r)), states + (size_t)r * stride, visible};
+        }
+        if (!n) continue;
+        t->task.keys = sl_kv_keys(kv, run->op->layer, t->g, page);
+        t->task.values = sl_kv_values(kv, run->op->layer, t->g, page);
+        sl_attend_page(&t->task, rows, n);
     }
 }
 
+/* y of row r of a tile from its state. */
+static void finish_row(const tile_run *t, int r, const float *state) {
+    const sl_config *c = t->run->config;
+    size_t d = (size_t)c->head_dim, token = (size_t)(t->segment->row + token_of(t, r));
+    sl_attend_finish(state, c->head_dim, t->run->work->y + (token * (size_t)c->n_heads + (size_t)head_of(t, r)) * d);
+}
+
+/* Item: a tile and a key/value head, all spans. */
 static void attend_tile(void *user, int64_t item, int thread) {
     const sl_run *run = user;
     const sl_config *c = run->config;
-    sl_work *work = run->work;
-    places p = places_of(c);
-    int h = (int)(item % c->n_heads), first = (int)(item / c->n_heads) * TILE, g = h / p.heads_a_group;
-    int end = first + TILE < run->n ? first + TILE : run->n;
-    float *scores = work->scores + (size_t)thread * (size_t)work->n_ctx;
-    float *partial = work->mix + (size_t)thread * (size_t)c->head_dim;
-    size_t width = (size_t)c->n_heads * (size_t)c->head_dim;
-    for (int t = first; t < end; t++) {
-        const float *q = q_of(&p, work->qkv + (size_t)t * p.row, h);
-        float *out = work->y + (size_t)t * width + (size_t)h * (size_t)c->head_dim;
-        if (run->layer->block_sparse) attend_sparse(run, q, h, g, run->first + t, scores, partial, out);
-        else attend_dense(run, q, g, run->first + t, scores, out);
+    tile_run t = tile_run_of(run, (int)(item / c->n_kv_heads), (int)(item % c->n_kv_heads), thread);
+    size_t width = (size_t)sl_attend_width(c->head_dim);
+    float *states = run->work->attend + (size_t)thread * sl_attend_scratch(c), *later = states + SL_TILE_ROWS * width;
+    for (int span = 0; span <= last_span(&t); span++) {
+        attend_span(&t, span, span ? later : states, width);
+        for (int r = 0; span && r < t.tile->n; r++)
+            sl_attend_merge(states + (size_t)r * width, later + (size_t)r * width, c->head_dim);
     }
+    for (int r = 0; r < t.tile->n; r++) finish_row(&t, r, states + (size_t)r * width);
 }
 
 void sl_run_attend(sl_run *run) {
-    int64_t tiles = (run->n + TILE - 1) / TILE;
-    sl_pool_run(run->model->pool, tiles * run->config->n_heads, attend_tile, run);
+    sl_pool_run(run->model->pool, (int64_t)run->n_tiles * run->config->n_kv_heads, attend_tile, run);
 }

@@ -14,11 +14,11 @@
 /* ---------------------------------------------------------------- scratch */
 
 /* Lays the buffers out from `base` (NULL: only counts) and returns the bytes they take. */
-static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_ctx, int n_threads, bool exact, char *base) {
+static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_threads, bool exact, char *base) {
     sl_op_sizes s;
     uint64_t total = 0;
     sl_ops_sizes(c, chunk, exact, &s);
-    size_t half = (size_t)c->rope_dim / 2, n = (size_t)chunk;
+    size_t half = (size_t)c->rope_dim / 2, n = (size_t)chunk, heads = (size_t)c->n_heads;
     const struct { void **place; uint64_t bytes; } parts[] = {
         {(void **)&w->x, s.x * sizeof(float)},
         {(void **)&w->y, s.y * sizeof(float)},
@@ -31,10 +31,16 @@ static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_ctx, in
         {(void **)&w->route_ids, s.routes * sizeof(int32_t)},
         {(void **)&w->route_weights, s.routes * sizeof(float)},
         {(void **)&w->route_rows, s.routes ? 2 * n * sizeof(int32_t) : 0},
-        {(void **)&w->scores, (uint64_t)n_threads * (uint64_t)n_ctx * sizeof(float)},
-        {(void **)&w->mix, (uint64_t)n_threads * (uint64_t)c->head_dim * sizeof(float)},
-        {(void **)&w->frequencies[0], half * sizeof(float)},
-        {(void **)&w->frequencies[1], half * sizeof(float)},
+        {(void **)&w->segments, n * sizeof *w->segments},
+        {(void **)&w->segment_of, n * sizeof *w->segment_of},
+        {(void **)&w->wanted, n * sizeof *w->wanted},
+        {(void **)&w->tiles, n * (size_t)(c->n_heads / c->n_kv_heads / SL_TILE_ROWS + 1) * sizeof *w->tiles},
+        {(void **)&w->states, (uint64_t)SL_SPLIT_SPANS * heads * (size_t)sl_attend_width(c->head_dim) * sizeof(float)},
+        {(void **)&w->attend, (uint64_t)n_threads * sl_attend_scratch(c) * sizeof(float)},
+        {(void **)&w->frequencies[0].values[0], half * sizeof(float)},
+        {(void **)&w->frequencies[0].values[1], half * sizeof(float)},
+        {(void **)&w->frequencies[1].values[0], half * sizeof(float)},
+        {(void **)&w->frequencies[1].values[1], half * sizeof(float)},
         {(void **)&w->angles[0], n * 2 * half * sizeof(float)},
         {(void **)&w->angles[1], c->rope_local_base > 0 ? n * 2 * half * sizeof(float) : 0},
     };
@@ -45,22 +51,19 @@ static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_ctx, in
     return total;
 }
 
-static int chunk_for(int n_ctx) { return n_ctx < SL_CHUNK ? n_ctx : SL_CHUNK; }
-
-uint64_t sl_work_bytes(const sl_config *config, int n_ctx, int n_threads, bool exact) {
+uint64_t sl_work_bytes(const sl_config *config, int n_threads, bool exact) {
     sl_work none = {0};
-    return sizeof none + lay_out(&none, config, chunk_for(n_ctx), n_ctx, n_threads, exact, NULL);
+    return sizeof none + lay_out(&none, config, SL_CHUNK, n_threads, exact, NULL);
 }
 
-sllm_status sl_work_new(const sl_model *model, int n_ctx, sl_work **work, sllm_error *error) {
+sllm_status sl_work_new(const sl_model *model, sl_work **work, sllm_error *error) {
     const sl_config *c = &model->config;
     *work = NULL;
     if (!model->weights)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "the model was loaded without weights and cannot compute");
-    if (n_ctx < 1) return sl_fail(error, SLLM_ERROR_ARGUMENT, "a context of %d positions; need at least 1", n_ctx);
-    sl_work counted = {.chunk = chunk_for(n_ctx), .n_threads = sl_pool_threads(model->pool), .n_ctx = n_ctx,
-                       .regime = -1};
-    uint64_t bytes = lay_out(&counted, c, counted.chunk, n_ctx, counted.n_threads, model->exact, NULL);
+    sl_work counted = {.chunk = SL_CHUNK, .n_threads = sl_pool_threads(model->pool),
+                       .frequencies = {{.regime = -1}, {.regime = -1}}};
+    uint64_t bytes = lay_out(&counted, c, counted.chunk, counted.n_threads, model->exact, NULL);
     sl_work *new = malloc(sizeof *new);
     void *memory = NULL; /* the first buffer, x, is where it begins */
     if (!new || bytes > SIZE_MAX || posix_memalign(&memory, 64, (size_t)bytes)) {
@@ -68,7 +71,7 @@ sllm_status sl_work_new(const sl_model *model, int n_ctx, sl_work **work, sllm_e
         return sl_fail_memory(error, "the working memory of a session", (size_t)bytes);
     }
     *new = counted;
-    lay_out(new, c, new->chunk, n_ctx, new->n_threads, model->exact, memory);
+    lay_out(new, c, new->chunk, new->n_threads, model->exact, memory);
     *work = new;
     return SLLM_OK;
 }
@@ -152,11 +155,14 @@ static void run_qkv(sl_run *run) {
     for (int i = 0; i < 3; i++) rounds |= sl_run_rounds(run, &qkv[i].w);
     sl_act act = sl_run_activations(run, run->work->y, run->n, c->n_embd, (size_t)c->n_embd, rounds);
     size_t stride = ((size_t)c->n_heads + 2 * (size_t)c->n_kv_heads) * (size_t)c->head_dim;
+    sl_matmul_item items[3];
     float *out = run->work->qkv;
-    for (int i = 0; i < 3 && qkv[i].w.data; i++) {
-        linear(run, &qkv[i], &act, out, stride);
-        out += qkv[i].w.shape[0];
+    int n = 0;
+    for (; n < 3 && qkv[n].w.data; n++) {
+        items[n] = (sl_matmul_item){.w = &qkv[n].w, .expert = -1, .bias = qkv[n].bias, .y = out, .y_stride = stride};
+        out += qkv[n].w.shape[0];
     }
+    sl_matmul_all(run->model->pool, run->arithmetic, items, n, &act);
 }
 
 static void run_attn_out(sl_run *run) {
@@ -174,8 +180,13 @@ static void run_gate_up(sl_run *run) {
     size_t ff = (size_t)c->n_ff;
     bool rounds = sl_run_rounds(run, &b->gate.w) || sl_run_rounds(run, &b->up.w);
     sl_act act = sl_run_activations(run, run->work->y, run->n, c->n_embd, (size_t)c->n_embd, rounds);
-    if (b->gate.w.data) linear(run, &b->gate, &act, run->work->hidden, 2 * ff);
-    linear(run, &b->up, &act, run->work->hidden + (b->gate.w.data ? ff : 0), 2 * ff);
+    bool split = b->gate.w.data;
+    float *gate = run->work->hidden, *up = gate + (split ? ff : 0);
+    const sl_matmul_item items[] = {
+        {.w = &b->up.w, .expert = -1, .bias = b->up.bias, .y = up, .y_stride = 2 * ff},
+        {.w = &b->gate.w, .expert = -1, .bias = b->gate.bias, .y = gate, .y_stride = 2 * ff},
+    };
+    sl_matmul_all(run->model->pool, run->arithmetic, items, split ? 2 : 1, &act);
     sl_run_activate(run, run->n, c->n_ff);
 }
 
@@ -255,39 +266,39 @@ static void (*const operators[SL_OP_COUNT])(sl_run *run) = {
 static void embed_token(const sl_run *run, int t, int thread) {
     const sl_config *c = run->config;
     const sl_weights *w = run->weights;
+    const sl_segment *segment = sl_segment_of(run, t);
+    sl_work *work = run->work;
+    const sl_frequencies *f = &work->frequencies[segment->slot];
+    int position = sl_position(segment, t);
     size_t row = (size_t)t * (size_t)c->n_embd;
     (void)thread;
-    sl_row(&w->embed, run->kv->ids[run->first + t], run->work->x + row);
-    if (c->embed_scale != 1) sl_scale(run->work->x + row, c->embed_scale, c->n_embd);
+    sl_row(&w->embed, segment->kv->ids[position], work->x + row);
+    if (c->embed_scale != 1) sl_scale(work->x + row, c->embed_scale, c->n_embd);
+    for (int local = 0; c->rope_dim && local <= (c->rope_local_base > 0); local++)
+        sl_rope_table(f->values[local], c->rope_dim / 2, f->factor[local], position, 1,
+                      work->angles[local] + (size_t)t * (size_t)c->rope_dim);
     if (!w->positions.data) return;
-    sl_row(&w->positions, run->first + t, run->work->delta + row);
-    sl_add(run->work->x + row, run->work->delta + row, c->n_embd);
+    sl_row(&w->positions, position, work->delta + row);
+    sl_add(work->x + row, work->delta + row, c->n_embd);
 }
 
-static void prepare_angles(sl_run *run) {
-    const sl_config *c = run->config;
-    sl_work *work = run->work;
-    if (!c->rope_dim) return;
-    for (int local = 0; local <= (c->rope_local_base > 0); local++) {
-        if (work->regime != run->kv->regime)
-            sl_rope_frequencies(c, run->kv->regime, local, work->frequencies[local], &work->frequency_factor[local]);
-        sl_rope_table(work->frequencies[local], c->rope_dim / 2, work->frequency_factor[local], run->first, run->n,
-                      work->angles[local]);
+static void tap(const sl_run *run, const sl_forward_params *params, int layer) {
+    for (int i = 0; params->tap && i < run->n_segments; i++) {
+        const sl_segment *s = &run->work->segments[i];
+        params->tap(params->user, layer, s->first, s->n, run->work->x + (size_t)s->row * (size_t)run->config->n_embd);
     }
-    work->regime = run->kv->regime;
 }
 
 static void run_chunk(sl_run *run, const sl_forward_params *params) {
-    prepare_angles(run);
+    sl_run_tiles(run);
     sl_run_tokens(run, embed_token);
-    if (params->tap) params->tap(params->user, -1, run->first, run->n, run->work->x);
+    tap(run, params, -1);
     for (size_t i = 0; i < run->weights->n_ops; i++) {
         run->op = &run->weights->ops[i];
         run->block = &run->weights->blocks[run->op->layer];
         run->layer = &run->config->layers[run->op->layer];
         operators[run->op->kind](run);
-        if (run->op->ends_block && params->tap)
-            params->tap(params->user, run->op->layer, run->first, run->n, run->work->x);
+        if (run->op->ends_block) tap(run, params, run->op->layer);
     }
 }
 
@@ -309,23 +320,21 @@ static void finish_logits(void *user, int64_t chunk, int thread) {
     if (task->config->final_softcap > 0) sl_softcap(task->logits + first, task->config->final_softcap, n);
 }
 
-static void final_norm_token(const sl_run *run, int t, int thread) {
-    size_t row = (size_t)t * (size_t)run->config->n_embd;
+/* y [n_wanted, n_embd]: the rows whose logits are wanted, one behind the other. */
+static void final_norm_row(const sl_run *run, int i, int thread) {
+    size_t width = (size_t)run->config->n_embd;
     (void)thread;
-    norm_row(run->config, run->work->y + row, run->work->x + row, run->weights->final_norm,
-             run->weights->final_norm_bias);
+    norm_row(run->config, run->work->y + (size_t)i * width, run->work->x + (size_t)run->work->wanted[i] * width,
+             run->weights->final_norm, run->weights->final_norm_bias);
 }
 
-/* Logits of the chunk's tokens from `from` on, into out [n - from, n_vocab]. */
-static void run_logits(sl_run *run, int from, float *out) {
+/* out: [n_wanted, n_vocab] */
+static void run_logits(sl_run *run, float *out) {
     const sl_config *c = run->config;
     sl_run rows = *run;
-    sl_work shifted = *run->work;
-    shifted.x += (size_t)from * (size_t)c->n_embd;
-    rows.work = &shifted;
-    rows.n = run->n - from;
-    sl_run_tokens(&rows, final_norm_token);
-    sl_act act = sl_run_activations(&rows, shifted.y, rows.n, c->n_embd, (size_t)c->n_embd,
+    rows.n = run->n_wanted;
+    sl_run_tokens(&rows, final_norm_row);
+    sl_act act = sl_run_activations(&rows, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd,
                                     sl_run_rounds(run, &run->weights->output));
     sl_matmul(run->model->pool, run->arithmetic, &run->weights->output, -1, &act, NULL, out, (size_t)c->n_vocab);
     if (c->logit_scale != 1 || c->final_softcap > 0) {
@@ -337,51 +346,135 @@ static void run_logits(sl_run *run, int from, float *out) {
             out[(size_t)t * (size_t)c->n_vocab + (size_t)run->model->unused_ids[i]] = -FLT_MAX;
 }
 
+/* ---------------------------------------------------------------- what a chunk holds */
+
+/* The slot with the frequencies of a regime; -1 when both hold others that this chunk uses already. */
+static int slot_for(sl_run *run, int64_t regime) {
+    const sl_config *c = run->config;
+    sl_work *work = run->work;
+    int slot = (int)(regime & 1);
+    sl_frequencies *f = &work->frequencies[slot];
+    if (f->regime == regime || !c->rope_dim) return slot;
+    for (int i = 0; i < run->n_segments; i++)
+        if (work->segments[i].slot == slot) return -1;
+    for (int local = 0; local <= (c->rope_local_base > 0); local++)
+        sl_rope_frequencies(c, regime, local, f->values[local], &f->factor[local]);
+    f->regime = regime;
+    return slot;
+}
+
+/* The next positions of a part as a segment of the chunk, as many as have room; false: none could be added. */
+static bool add_segment(sl_run *run, const sl_part *part) {
+    sl_work *work = run->work;
+    sl_kv *kv = part->kv;
+    int left = kv->target - kv->length, room = work->chunk - run->n, n = left < room ? left : room;
+    int slot = n > 0 ? slot_for(run, kv->regime) : -1;
+    if (slot < 0) return false;
+    for (int i = 0; i < n; i++) {
+        work->segment_of[run->n + i] = run->n_segments;
+        if (kv->length + i >= kv->target - part->n_logits) work->wanted[run->n_wanted++] = run->n + i;
+    }
+    work->segments[run->n_segments++] =
+        (sl_segment){.kv = kv, .row = run->n, .n = n, .first = kv->length, .slot = slot};
+    run->n += n;
+    return true;
+}
+
+/* Fills a chunk from parts *part on, and leaves *part at the first that is not finished with it. */
+static void fill_chunk(sl_run *run, const sl_part *parts, int n_parts, int *part) {
+    run->n = run->n_segments = run->n_wanted = 0;
+    while (*part < n_parts && add_segment(run, &parts[*part])) {
+        const sl_segment *last = &run->work->segments[run->n_segments - 1];
+        if (last->first + last->n < last->kv->target) return; /* the chunk is full */
+        ++*part;
+    }
+}
+
 /* ---------------------------------------------------------------- entry */
 
-static sllm_status check(const sl_model *model, const sl_work *work, const sl_kv *kv, const int32_t *ids, int n,
-                         sllm_error *error) {
-    if (n < 1) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%d tokens to compute; need at least 1", n);
-    if (n > kv->n_ctx - kv->length)
-        return sl_fail(error, SLLM_ERROR_CONTEXT, "%d tokens after %d do not fit the context of %d positions", n,
+static sllm_status check_part(const sl_model *model, const sl_part *part, const sl_part *first, sllm_error *error) {
+    const sl_kv *kv = part->kv;
+    if (part->n < 1) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%d tokens to compute; need at least 1", part->n);
+    if (part->n_logits < 0 || part->n_logits > part->n)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "logits of %d positions of %d", part->n_logits, part->n);
+    if (kv->pool != first->kv->pool || kv->pool->model != model)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "the timeline belongs to another pool or model");
+    if (kv->target) return sl_fail(error, SLLM_ERROR_ARGUMENT, "a timeline may appear in one part only");
+    if (part->n > kv->n_ctx - kv->length)
+        return sl_fail(error, SLLM_ERROR_CONTEXT, "%d tokens after %d do not fit the context of %d positions", part->n,
                        kv->length, kv->n_ctx);
-    if (work->n_ctx < kv->n_ctx)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "working memory for %d positions cannot serve a context of %d",
-                       work->n_ctx, kv->n_ctx);
-    for (int i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= model->config.n_vocab)
-            return sl_fail(error, SLLM_ERROR_ARGUMENT, "token %d is %d, outside the vocabulary of %d", i, ids[i],
+    for (int i = 0; i < part->n; i++)
+        if (part->ids[i] < 0 || part->ids[i] >= model->config.n_vocab)
+            return sl_fail(error, SLLM_ERROR_ARGUMENT, "token %d is %d, outside the vocabulary of %d", i, part->ids[i],
                            model->config.n_vocab);
     return SLLM_OK;
 }
 
-sllm_status sl_forward(const sl_model *model, sl_work *work, sl_kv *kv, const int32_t *ids, int n,
-                       const sl_forward_params *params, sllm_error *error) {
-    static const sl_forward_params nothing;
-    sllm_status status = check(model, work, kv, ids, n, error);
-    if (status) return status;
-    if (!params) params = &nothing;
-    const sl_config *c = &model->config;
-    int before = kv->length, total = before + n;
-    int64_t regime = sl_rope_regime(c, total);
-    if (regime != kv->regime) kv->length = 0; /* keys of another regime are of no use */
+/* All parts checked, and kv->target set in each; on failure in none. */
+static sllm_status check(const sl_model *model, const sl_part *parts, int n_parts, sllm_error *error) {
+    sllm_status status = SLLM_OK;
+    int64_t pages = 0;
+    int n = 0;
+    if (n_parts < 1) return sl_fail(error, SLLM_ERROR_ARGUMENT, "nothing to compute");
+    for (; n < n_parts && !(status = check_part(model, &parts[n], parts, error)); n++) {
+        parts[n].kv->target = parts[n].kv->length + parts[n].n;
+        pages += sl_kv_pages_needed(parts[n].kv, parts[n].n);
+    }
+    const sl_kv_pool *pool = parts->kv->pool;
+    if (!status && pages > pool->n_free)
+        status = sl_fail(error, SLLM_ERROR_MEMORY, "%lld pages of %d positions are needed, and %d of the KV cache's %d "
+                         "are unused", (long long)pages, SL_PAGE, pool->n_free, pool->n_pages);
+    for (int i = 0; status && i < n; i++) parts[i].kv->target = 0;
+    return status;
+}
+
+/* Takes the pages of a part and notes its ids. Keys of another rotary regime are of no use: all are computed again. */
+static void begin_part(const sl_config *c, const sl_part *part) {
+    sl_kv *kv = part->kv;
+    int64_t regime = sl_rope_regime(c, kv->target);
+    bool anew = regime != kv->regime;
+    sl_kv_reserve(kv, part->n, anew); /* cannot fail: counted before */
+    memmove(kv->ids + kv->length, part->ids, (size_t)part->n * sizeof *kv->ids); /* may be sl_kv_ids itself */
     kv->regime = regime;
-    memmove(kv->ids + before, ids, (size_t)n * sizeof *ids); /* the caller may hand over sl_kv_ids itself */
-    sl_run run = {.model = model, .config = c, .weights = model->weights, .work = work, .kv = kv,
-                  .arithmetic = model->exact ? SL_EXACT : SL_FAST};
-    while (kv->length < total) {
+    if (anew) kv->length = 0;
+}
+
+static sllm_status run_parts(sl_run *run, const sl_part *parts, int n_parts, const sl_forward_params *params,
+                             sllm_error *error) {
+    float *logits = params->logits;
+    for (int part = 0, done = 0; part < n_parts; done += run->n) {
         if (params->is_cancelled && params->is_cancelled(params->user))
-            return sl_fail(error, SLLM_ERROR_CANCELLED, "cancelled after %d of %d positions", kv->length, total);
-        run.first = kv->length;
-        run.n = total - run.first < work->chunk ? total - run.first : work->chunk;
-        run_chunk(&run, params);
-        int end = run.first + run.n, first_wanted = params->all_logits ? before : total - 1;
-        if (params->logits && end > first_wanted) {
-            int from = first_wanted > run.first ? first_wanted - run.first : 0;
-            size_t row = (size_t)(run.first + from - first_wanted);
-            run_logits(&run, from, params->logits + row * (size_t)c->n_vocab);
+            return sl_fail(error, SLLM_ERROR_CANCELLED, "cancelled after %d positions", done);
+        fill_chunk(run, parts, n_parts, &part);
+        run_chunk(run, params);
+        if (logits && run->n_wanted) {
+            run_logits(run, logits);
+            logits += (size_t)run->n_wanted * (size_t)run->config->n_vocab;
         }
-        kv->length = end;
+        for (int i = 0; i < run->n_segments; i++) run->work->segments[i].kv->length += run->work->segments[i].n;
     }
     return SLLM_OK;
+}
+
+sllm_status sl_forward_batch(const sl_model *model, sl_work *work, const sl_part *parts, int n_parts,
+                             const sl_forward_params *params, sllm_error *error) {
+    static const sl_forward_params nothing;
+    sllm_status status = check(model, parts, n_parts, error);
+    if (status) return status;
+    for (int i = 0; i < n_parts; i++) begin_part(&model->config, &parts[i]);
+    sl_run run = {.model = model, .config = &model->config, .weights = model->weights, .work = work,
+                  .arithmetic = model->exact ? SL_EXACT : SL_FAST};
+    status = run_parts(&run, parts, n_parts, params ? params : &nothing, error);
+    for (int i = 0; i < n_parts; i++) {
+        parts[i].kv->target = 0;
+        sl_kv_trim(parts[i].kv);
+    }
+    return status;
+}
+
+sllm_status sl_forward(const sl_model *model, sl_work *work, sl_kv *kv, const int32_t *ids, int n,
+                       const sl_forward_params *params, sllm_error *error) {
+    sl_part part = {.kv = kv, .ids = ids, .n = n};
+    if (params && params->logits && n > 0) part.n_logits = params->all_logits ? n : 1;
+    return sl_forward_batch(model, work, &part, 1, params, error);
 }

@@ -7,12 +7,36 @@
 #include "model/operators.h"
 #include "model/weights.h"
 
-enum { SL_CHUNK = 256 }; /* tokens computed together at most; results do not depend on it */
+enum { SL_CHUNK = 512 }; /* tokens computed together at most; results do not depend on it */
+
+/* Rows [row, row + n) of a chunk: positions [first, first + n) of one timeline. */
+typedef struct sl_segment {
+    sl_kv *kv;
+    int row, n, first;
+    int slot; /* of sl_work's frequencies */
+} sl_segment;
+
+/* The rotary frequencies of one regime. Longrope has two: a chunk may mix timelines of both. */
+typedef struct sl_frequencies {
+    int64_t regime;    /* -1: none yet */
+    float *values[2];  /* [rope_dim / 2] shared, local */
+    float factor[2];
+} sl_frequencies;
+
+/* Queries that attention takes at once: rows [first, first + n) of a segment, counted token by token and, in a token,
+ * over the heads of a key/value head. */
+typedef struct sl_tile {
+    int segment, first, n;
+} sl_tile;
+
+enum {
+    SL_TILE_ROWS = 48,  /* of a tile at most */
+    SL_SPLIT_SPANS = 16 /* spans of a long timeline that one query's heads may be split over at once */
+};
 
 struct sl_work {
     int chunk;      /* tokens a chunk; lowering it is allowed at any time (tests do) */
     int n_threads;  /* of the model's pool: one row of scratch each */
-    int n_ctx;
     float *x;       /* [chunk, n_embd] residual stream */
     float *y;       /* [chunk, max(n_embd, n_heads * head_dim)] normalised input, then attention's output */
     float *qkv;     /* [chunk, (n_heads + 2 n_kv_heads) * head_dim] */
@@ -24,12 +48,14 @@ struct sl_work {
     int32_t *route_ids;   /* [chunk, n_experts_used] */
     float *route_weights; /* [chunk, n_experts_used] */
     int32_t *route_rows;  /* [2, chunk] tokens of one expert, and which of their routes it is */
-    float *scores;  /* [n_threads, n_ctx] */
-    float *mix;     /* [n_threads, head_dim] partial sums of block-sparse attention */
-    int64_t regime; /* of the frequencies below; -1: none yet */
-    float *frequencies[2];   /* [rope_dim / 2] shared, local */
-    float frequency_factor[2];
-    float *angles[2];        /* [chunk, 2, rope_dim / 2] of the current chunk */
+    sl_segment *segments; /* [chunk] of the current chunk */
+    int32_t *segment_of;  /* [chunk] row -> segment */
+    int32_t *wanted;      /* [chunk] rows whose logits are asked for */
+    sl_tile *tiles;       /* [chunk * (heads a group / SL_TILE_ROWS + 1)] */
+    float *states;        /* [SL_SPLIT_SPANS * n_heads, sl_attend_width] of split timelines */
+    float *attend;        /* [n_threads, ...] a tile's states, and room to widen keys and values */
+    sl_frequencies frequencies[2];
+    float *angles[2];     /* [chunk, 2, rope_dim / 2] of the current chunk: shared, local */
 };
 
 /* One chunk on its way through the operator list. */
@@ -38,13 +64,23 @@ typedef struct sl_run {
     const sl_config *config;
     const sl_weights *weights;
     sl_work *work;
-    sl_kv *kv;
     sl_arithmetic arithmetic;
-    int first, n;                 /* positions [first, first + n) */
+    int n, n_segments, n_wanted;  /* rows, and what they are (work->segments, wanted) */
+    int n_tiles;
     const sl_op *op;
     const sl_block *block;        /* of the current operator's layer */
     const sl_layer_config *layer;
 } sl_run;
+
+static inline const sl_segment *sl_segment_of(const sl_run *run, int t) {
+    return &run->work->segments[run->work->segment_of[t]];
+}
+static inline int sl_position(const sl_segment *segment, int t) { return segment->first + t - segment->row; }
+
+/* Floats of one thread's `attend`. */
+size_t sl_attend_scratch(const sl_config *config);
+/* Sets run->n_tiles and work->tiles from the segments. */
+void sl_run_tiles(sl_run *run);
 
 /* Calls task(run, t) for each token t of the chunk, over the pool when there are several. */
 void sl_run_tokens(sl_run *run, void (*task)(const sl_run *run, int t, int thread));

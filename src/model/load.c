@@ -158,6 +158,11 @@ static sllm_status load_weights(sl_model *model, const sllm_model_params *params
     sllm_status status = sl_weights_bind(&tensors, &model->config, &model->arena, params->on_progress, params->user,
                                          &model->weights, error);
     if (status) return status == SLLM_ERROR_CANCELLED ? status : sl_error_prefix(error, status, "%s", model->path);
+    if (!model->exact) { /* exact arithmetic widens the rows of the file */
+        status = sl_packer_new(&model->packer, error);
+        if (!status) status = sl_weights_pack(model->weights, &model->config, model->packer, error);
+        if (status) return status;
+    }
     return sl_pool_new(n_threads < MAX_THREADS ? n_threads : MAX_THREADS, &model->pool, error);
 }
 
@@ -191,6 +196,7 @@ sllm_status sl_model_load(const char *path, const sllm_model_params *params, sl_
 void sl_model_free(sl_model *model) {
     if (!model) return;
     sl_pool_free(model->pool);
+    sl_packer_free(model->packer);
     sl_template_free(model->chat_template);
     sl_tokenizer_free(model->tokenizer);
     sl_checkpoint_close(model->checkpoint);

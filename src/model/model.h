@@ -9,6 +9,7 @@
 #include "format/gguf.h"
 #include "model/config.h"
 #include "tensor/ops.h"
+#include "tensor/pack.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -30,6 +31,7 @@ struct sl_model {
     size_t n_unused_ids;
     bool exact;
     sl_pool *pool;
+    sl_packer *packer;         /* packed copies of the quantised matrices; NULL in exact arithmetic */
     struct sl_weights *weights; /* bound tensors per block (weights.h); NULL with vocab_only */
     sl_arena arena;            /* strings, descriptors, small converted tensors */
 };
@@ -37,38 +39,78 @@ struct sl_model {
 sllm_status sl_model_load(const char *path, const sllm_model_params *params, sl_model **model, sllm_error *error);
 void sl_model_free(sl_model *model);
 
-/* The keys and values of one timeline, with its tokens. */
+/* ---------------------------------------------------------------- keys and values */
+
+/* How a model keeps them: what is asked for, or f32 in exact arithmetic and where no weight is narrower, f16 otherwise.
+ * SLLM_ERROR_ARGUMENT when heads of this size cannot be kept so. */
+sllm_status sl_kv_type_choose(const sl_config *config, sllm_kv_type asked, bool exact, bool only_f32_weights,
+                              sl_kv_type *type, sllm_error *error);
+
+/* Memory for keys and values in pages of SL_PAGE positions, each of all layers. One thread at a time. The memory is
+ * reserved at once and touched as pages are used. */
+typedef struct sl_kv_pool sl_kv_pool;
+sllm_status sl_kv_pool_new(const sl_model *model, sl_kv_type type, int n_pages, sl_kv_pool **pool, sllm_error *error);
+void sl_kv_pool_free(sl_kv_pool *pool); /* all its timelines must be freed first */
+int sl_kv_pool_unused(const sl_kv_pool *pool); /* pages that can still be taken */
+uint64_t sl_kv_pool_bytes(const sl_config *config, sl_kv_type type, int n_pages); /* what sl_kv_pool_new allocates */
+
+/* One timeline: its tokens, and the pages that hold their keys and values. Pages are taken as it grows and shared by
+ * reference count; one that is shared is copied before it is written. The pool must outlive it. */
 typedef struct sl_kv sl_kv;
-sllm_status sl_kv_new(const sl_model *model, int n_ctx, sl_kv **kv, sllm_error *error);
+sllm_status sl_kv_new(sl_kv_pool *pool, int n_ctx, sl_kv **kv, sllm_error *error);
 void sl_kv_free(sl_kv *kv);
 int sl_kv_length(const sl_kv *kv);
 int sl_kv_capacity(const sl_kv *kv);
 const int32_t *sl_kv_ids(const sl_kv *kv); /* [length] */
-void sl_kv_truncate(sl_kv *kv, int n);     /* keeps the first n positions; n <= length */
+void sl_kv_truncate(sl_kv *kv, int n);     /* keeps the first n positions, n <= length; gives back the pages beyond */
+/* Makes `to`, which must be empty and of the same pool, hold the first n positions of `from`: whole pages are shared, a
+ * part of a page is copied. SLLM_ERROR_MEMORY when no page is unused, SLLM_ERROR_CONTEXT when n does not fit; `to` is
+ * still empty then. */
+sllm_status sl_kv_fork(const sl_kv *from, int n, sl_kv *to, sllm_error *error);
+/* Pages that appending n positions will take from the pool, at most. */
+int sl_kv_pages_needed(const sl_kv *kv, int n);
 /* Would the positions held stay as they are when they grow to n, or belong to another rotary regime (rope.h)? */
 bool sl_kv_survives(const sl_kv *kv, const sl_config *config, int n);
-uint64_t sl_kv_bytes(const sl_config *config, int n_ctx, sl_kv_type type); /* what sl_kv_new allocates */
+/* What a timeline of n_ctx positions and a pool of its own allocate. */
+uint64_t sl_kv_bytes(const sl_config *config, int n_ctx, sl_kv_type type);
+
+/* ---------------------------------------------------------------- computing */
 
 /* Scratch for forwards; belongs to one thread at a time. */
 typedef struct sl_work sl_work;
-sllm_status sl_work_new(const sl_model *model, int n_ctx, sl_work **work, sllm_error *error);
+sllm_status sl_work_new(const sl_model *model, sl_work **work, sllm_error *error);
 void sl_work_free(sl_work *work);
 /* What sl_work_new allocates for a model whose pool has n_threads. */
-uint64_t sl_work_bytes(const sl_config *config, int n_ctx, int n_threads, bool exact);
+uint64_t sl_work_bytes(const sl_config *config, int n_threads, bool exact);
 
 /* What a forward is asked for. */
 typedef struct sl_forward_params {
-    float *logits;      /* all_logits: [n, n_vocab], else [n_vocab] of the last token; NULL: none */
-    bool all_logits;
-    /* Sees the residual stream x [n, n_embd] before block 0 (layer -1) and after each block. May be NULL. */
+    float *logits;      /* NULL: none. sl_forward: all_logits [n, n_vocab], else [n_vocab] of the last token;
+                         * sl_forward_batch: [sum of n_logits, n_vocab], in the order of parts */
+    bool all_logits;    /* sl_forward only */
+    /* Sees the residual stream x [n, n_embd] before block 0 (layer -1) and after each block, once for each timeline of
+     * a chunk. May be NULL. */
     void (*tap)(void *user, int layer, int first_position, int n, const float *x);
     bool (*is_cancelled)(void *user); /* asked between chunks; may be NULL */
     void *user;
 } sl_forward_params;
 
-/* Appends ids [n] to the timeline, in chunks, and computes. Ids must be in the vocabulary (SLLM_ERROR_ARGUMENT) and fit
- * (SLLM_ERROR_CONTEXT); nothing changes then. After SLLM_ERROR_CANCELLED the kv holds the chunks that were finished.
- * Where the rotary regime depends on the whole length (longrope) and changes, earlier positions are recomputed. */
+/* One sequence's share of a forward. */
+typedef struct sl_part {
+    sl_kv *kv;
+    const int32_t *ids; /* [n], n >= 1: appended to the timeline */
+    int n;
+    int n_logits;       /* of how many of them, the last ones, the logits are wanted: 0 to n */
+} sl_part;
+
+/* Computes all parts together, rows of all sequences mixed in chunks. The timelines must be of one pool, each in one
+ * part only. What a sequence computes does not depend on the others, nor on chunks or threads, bit for bit. Ids must be
+ * in the vocabulary (SLLM_ERROR_ARGUMENT), fit the context (SLLM_ERROR_CONTEXT) and find pages (SLLM_ERROR_MEMORY);
+ * nothing changes otherwise. After SLLM_ERROR_CANCELLED each timeline holds what was finished. Where the rotary regime
+ * depends on the whole length (longrope) and changes, earlier positions are computed again. */
+sllm_status sl_forward_batch(const sl_model *model, sl_work *work, const sl_part *parts, int n_parts,
+                             const sl_forward_params *params, sllm_error *error);
+/* The same for one timeline. */
 sllm_status sl_forward(const sl_model *model, sl_work *work, sl_kv *kv, const int32_t *ids, int n,
                        const sl_forward_params *params, sllm_error *error);
 

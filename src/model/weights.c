@@ -404,3 +404,30 @@ sllm_status sl_weights_bind(const sl_tensors *tensors, sl_config *config, sl_are
     if (!b.status) *weights = b.weights;
     return b.status;
 }
+
+/* ---------------------------------------------------------------- packing */
+
+static void add_matrix(sl_packer *packer, sl_tensor *w, sllm_status *status, sllm_error *error) {
+    if (w->data && !*status) *status = sl_packer_add(packer, w, true, error);
+}
+
+static void add_experts(sl_packer *packer, sl_expert_matrices *m, int n, sllm_status *status, sllm_error *error) {
+    for (int e = 0; m->w && e < (m->stacked ? 1 : n); e++) add_matrix(packer, &m->w[e], status, error);
+}
+
+sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error) {
+    sllm_status status = SLLM_OK;
+    for (int i = 0; i < config->n_layers; i++) {
+        sl_block *b = &weights->blocks[i];
+        sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
+                                      &b->shared_gate, &b->shared_up, &b->shared_down};
+        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++)
+            add_matrix(packer, &linears[j]->w, &status, error);
+        add_experts(packer, &b->expert_gate, config->n_experts, &status, error);
+        add_experts(packer, &b->expert_up, config->n_experts, &status, error);
+        add_experts(packer, &b->expert_down, config->n_experts, &status, error);
+    }
+    add_matrix(packer, &weights->output, &status, error);
+    if (weights->embed.data == weights->output.data) weights->embed.packed = weights->output.packed;
+    return status ? status : sl_packer_reserve(packer, error);
+}

@@ -8,6 +8,7 @@
 #include "format/safetensors.h"
 #include "model/config.h"
 #include "model/operators.h"
+#include "tensor/pack.h"
 #include "tensor/tensor.h"
 
 /* The tensors of either format. */
@@ -55,6 +56,9 @@ typedef struct sl_weights {
     size_t n_ops;
     bool only_f32;       /* no matrix is narrower than f32: the KV cache then stays f32 in `fast` too */
 } sl_weights;
+
+/* Has every matrix that `fast` arithmetic multiplies packed at its first use (pack.h); the packer outlives the weights. */
+sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error);
 
 /* Binds every tensor that config->family calls for, checking name, shape and type. SLLM_ERROR_FORMAT names the tensor
  * and both shapes; a tensor that nothing uses is an error too, but for buffers known to be no parameters. Sets

@@ -12,5 +12,7 @@ typedef struct sl_kernels sl_kernels; /* defined in kernels_table.h for tensor/ 
 const sl_kernels *sl_kernels_get(void);
 const char *sl_kernels_name(void);
 sllm_status sl_kernels_choose(const char *name, sllm_error *error);
+/* The tables of this build, best first, and whether this processor runs them; NULL: no more. */
+const char *sl_kernels_known(int index, bool *can_run);
 
 #endif

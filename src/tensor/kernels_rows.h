@@ -88,7 +88,7 @@ static void round_row(const float *x, int64_t n, void *out) {
             group = padded;
         }
         round_group(group, (int8_t *)row.codes + 32 * b, (float *)row.scale + b, (int32_t *)row.sum32 + b,
-                    (int32_t *)row.sum16 + 2 * b);
+                    (int32_t *)row.sum16 + 2 * b, (float *)row.shift + b);
     }
 }
 
@@ -188,88 +188,13 @@ static void softcap(float *y, float cap, int64_t n) {
         store_some(y + i, vf_mul(c, v_tanh(vf_div(load_some(y + i, n - i), c))), n - i);
 }
 
-/* ---------------------------------------------------------------- attention */
+/* ---------------------------------------------------------------- keys and values */
 
 static void kv_store_f16(void *out, const float *x, int64_t n) {
     uint16_t *halves = out;
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) vf_to_f16(halves + i, vf_load(x + i));
     for (; i < n; i++) halves[i] = sl_f32_to_f16(x[i]);
-}
-
-/* Values [i, i + LANES) of a stored row of n, zeros after the end. */
-VINLINE vfloat load_kv(sl_kv_type type, const char *row, int64_t i, int64_t n) {
-    if (type == SL_KV_F32) return load_some((const float *)(const void *)row + i, n - i);
-    if (n - i >= LANES) return vf_from_f16(row + 2 * i);
-    uint16_t lanes[LANES] = {0};
-    memcpy(lanes, row + 2 * i, (size_t)(n - i) * 2);
-    return vf_from_f16(lanes);
-}
-
-/* Four keys at once, or one: four sums in flight hide the latency of each, and share a reduction. */
-VINLINE void score_keys(sl_kv_type type, float *scores, const float *q, const char *k, size_t stride, int keys,
-                        int64_t head_dim, float factor) {
-    vfloat sums[4];
-#pragma GCC unroll 4
-    for (int j = 0; j < keys; j++) sums[j] = vf_zero();
-    for (int64_t i = 0; i < head_dim; i += LANES) {
-        vfloat v = load_some(q + i, head_dim - i);
-#pragma GCC unroll 4
-        for (int j = 0; j < keys; j++)
-            sums[j] = vf_fma(v, load_kv(type, k + (size_t)j * stride, i, head_dim), sums[j]);
-    }
-    if (keys == 4) vf_store_sum4(scores, factor, sums);
-    else scores[0] = factor * vf_sum(sums[0]);
-}
-
-VINLINE void score_all(sl_kv_type type, float *scores, const float *q, const char *k, size_t stride, int64_t n,
-                       int64_t head_dim, float factor) {
-    int64_t j = 0;
-    for (; j + 4 <= n; j += 4) score_keys(type, scores + j, q, k + (size_t)j * stride, stride, 4, head_dim, factor);
-    for (; j < n; j++) score_keys(type, scores + j, q, k + (size_t)j * stride, stride, 1, head_dim, factor);
-}
-
-static void kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                      int64_t head_dim, float factor) {
-    if (type == SL_KV_F32) score_all(SL_KV_F32, scores, q, k, stride, n, head_dim, factor);
-    else score_all(SL_KV_F16, scores, q, k, stride, n, head_dim, factor);
-}
-
-/* `vectors` neighbouring vectors of the output in registers while all positions pass. Even and odd positions have sums
- * of their own, added at the end: one sum would wait for itself at every position. */
-VINLINE void mix_columns(sl_kv_type type, float *out, const float *p, const char *v, size_t stride, int64_t n,
-                         int64_t first, int64_t head_dim, int vectors) {
-    vfloat even[4], odd[4];
-#pragma GCC unroll 4
-    for (int c = 0; c < vectors; c++) even[c] = odd[c] = vf_zero();
-    for (int64_t j = 0; j < n; j += 2) {
-        const char *row = v + (size_t)j * stride, *next = row + stride;
-        vfloat weight = vf_set1(p[j]);
-#pragma GCC unroll 4
-        for (int c = 0; c < vectors; c++)
-            even[c] = vf_fma(weight, load_kv(type, row, first + c * LANES, head_dim), even[c]);
-        if (j + 1 == n) break;
-        weight = vf_set1(p[j + 1]);
-#pragma GCC unroll 4
-        for (int c = 0; c < vectors; c++)
-            odd[c] = vf_fma(weight, load_kv(type, next, first + c * LANES, head_dim), odd[c]);
-    }
-#pragma GCC unroll 4
-    for (int c = 0; c < vectors; c++)
-        store_some(out + first + c * LANES, vf_add(even[c], odd[c]), head_dim - first - c * LANES);
-}
-
-VINLINE void mix_all(sl_kv_type type, float *out, const float *p, const char *v, size_t stride, int64_t n,
-                     int64_t head_dim) {
-    int64_t i = 0;
-    for (; i + 4 * LANES <= head_dim; i += 4 * LANES) mix_columns(type, out, p, v, stride, n, i, head_dim, 4);
-    for (; i < head_dim; i += LANES) mix_columns(type, out, p, v, stride, n, i, head_dim, 1);
-}
-
-static void kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
-                   int64_t head_dim) {
-    if (type == SL_KV_F32) mix_all(SL_KV_F32, out, p, v, stride, n, head_dim);
-    else mix_all(SL_KV_F16, out, p, v, stride, n, head_dim);
 }
 
 #endif

@@ -1,5 +1,6 @@
 /* The reference for every operation, in plain C: what the other tables are tested against and what runs anywhere. */
 #include "tensor/kernels_table.h"
+#include "tensor/panel.h"
 
 #include <math.h>
 #include <string.h>
@@ -39,6 +40,7 @@ static void round_row(const float *x, int64_t n, void *out) {
     sl_rounded row = sl_rounded_at(out, n, 0);
     int8_t *codes = (int8_t *)row.codes;
     float *scale = (float *)row.scale;
+    float *shift = (float *)row.shift;
     int32_t *sum32 = (int32_t *)row.sum32, *sum16 = (int32_t *)row.sum16;
     for (int64_t b = 0; b < (n + 31) / 32; b++) {
         int64_t count = n - 32 * b < 32 ? n - 32 * b : 32;
@@ -59,6 +61,7 @@ static void round_row(const float *x, int64_t n, void *out) {
             for (int i = 0; i < 16; i++) sum16[2 * b + h] += codes[32 * b + 16 * h + i];
         }
         sum32[b] = sum16[2 * b] + sum16[2 * b + 1];
+        shift[b] = scale[b] * (float)sum32[b];
     }
 }
 
@@ -80,21 +83,43 @@ static void add_block(const sl_codes *form, int n_codes, const int8_t *codes, co
     }
 }
 
-static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+/* One row of p, from its panel or as it lies in the file, times tokens [t0, t1). */
+static void packed_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
+    sl_panel_form f = sl_panel_form_of(p->type);
+    const sl_codes *form = sl_type_codes(p->type);
+    const uint8_t *panel = p->panels + (size_t)(r / SL_PANEL_ROWS) * sl_panel_bytes(p->type, p->n);
+    int8_t codes[32];
+    float scales[2], mins[2];
+    for (int64_t column = 0; column < p->n; column += 32) {
+        sl_panel_unpack(p->type, panel + column / f.block * sl_panel_block_bytes(f), (int)(column % f.block / 32),
+                        (int)(r % SL_PANEL_ROWS), codes, scales, mins);
+        for (int64_t t = t0; t < t1; t++) {
+            sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
+            add_block(form, 32, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
+        }
+    }
+}
+
+static void file_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
     const sl_type_info *info = sl_type_get(p->type);
     const sl_codes *form = sl_type_codes(p->type);
+    const uint8_t *block = p->w + (size_t)r * p->row_bytes;
     int8_t codes[SL_MAX_BLOCK];
     float scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS];
-    for (int64_t r = r0; r < r1; r++) {
-        const uint8_t *block = p->w + (size_t)r * p->row_bytes;
-        for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] = 0.0f;
-        for (int64_t column = 0; column < p->n; column += info->block, block += info->bytes) {
-            form->unpack(block, codes, scales, mins);
-            for (int64_t t = t0; t < t1; t++) {
-                sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
-                add_block(form, info->block, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
-            }
+    for (int64_t column = 0; column < p->n; column += info->block, block += info->bytes) {
+        form->unpack(block, codes, scales, mins);
+        for (int64_t t = t0; t < t1; t++) {
+            sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
+            add_block(form, info->block, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
         }
+    }
+}
+
+static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    for (int64_t r = r0; r < r1; r++) {
+        for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] = 0.0f;
+        if (p->panels) packed_row(p, r, t0, t1);
+        else file_row(p, r, t0, t1);
         if (p->bias)
             for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] += p->bias[r];
     }
@@ -202,32 +227,96 @@ static void kv_store_f16(void *out, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) halves[i] = sl_f32_to_f16(x[i]);
 }
 
-static float kv_value(sl_kv_type type, const void *row, int64_t i) {
-    return type == SL_KV_F32 ? ((const float *)row)[i] : sl_f16_to_f32(((const uint16_t *)row)[i]);
+/* Positions [lo, hi) of the page's tiles, widened into scratch laid out like f32 tiles. */
+static void widen_tiles(const sl_attend_task *task, int lo, int hi, float **keys, float **values) {
+    int d = task->head_dim, width = sl_kv_width(d);
+    *keys = task->scratch;
+    *values = task->scratch + (size_t)width * SL_PAGE;
+    for (int i = 0; i < d; i++)
+        for (int j = lo; j < hi; j++) (*keys)[i * SL_PAGE + j] = sl_kv_key_at(task->type, task->keys, j, i, d);
+    for (int j = lo; j < hi; j++)
+        for (int i = 0; i < d; i++) (*values)[j * width + i] = sl_kv_value_at(task->type, task->values, j, i, d);
 }
 
-static void kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                      int64_t head_dim, float factor) {
-    for (int64_t j = 0; j < n; j++) {
-        const void *row = (const char *)k + (size_t)j * stride;
-        float lane[8] = {0};
-        for (int64_t i = 0; i < head_dim; i++) lane[i % 8] += q[i] * kv_value(type, row, i);
-        scores[j] = factor * sum_lanes(lane);
+/* p [lo, hi) of one row from its scores; returns the factor for what the state holds. */
+static float weigh_scores(const sl_attend_task *task, const sl_attend_row *row, int lo, int hi, float *p) {
+    float old = row->state[SL_STATE_MAX], top = old, lane[8] = {0};
+    for (int j = lo; j < hi; j++) {
+        p[j] *= task->scale;
+        if (task->softcap > 0) p[j] = task->softcap * tanhf(p[j] / task->softcap);
+        if (!(row->visible >> j & 1)) p[j] = -INFINITY;
+        top = p[j] > top ? p[j] : top;
+    }
+    for (int j = lo; j < hi; j++) {
+        p[j] = expf(p[j] - top);
+        lane[j % 8] += p[j];
+    }
+    float factor = expf(old - top);
+    row->state[SL_STATE_MAX] = top;
+    row->state[SL_STATE_SUM] = row->state[SL_STATE_SUM] * factor + sum_lanes(lane);
+    return factor;
+}
+
+void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows) {
+    int d = task->head_dim, width = sl_kv_width(d);
+    uint64_t seen = 0;
+    for (int r = 0; r < n_rows; r++) seen |= rows[r].visible;
+    float *keys, *values;
+    widen_tiles(task, __builtin_ctzll(seen), SL_PAGE - __builtin_clzll(seen), &keys, &values);
+    for (int r = 0; r < n_rows; r++) {
+        int lo = __builtin_ctzll(rows[r].visible), hi = SL_PAGE - __builtin_clzll(rows[r].visible);
+        float p[SL_PAGE] = {0}, *mix = rows[r].state + SL_STATE_MIX;
+        for (int i = 0; i < d; i++)
+            for (int j = lo; j < hi; j++) p[j] += rows[r].q[i] * keys[i * SL_PAGE + j];
+        float factor = weigh_scores(task, &rows[r], lo, hi, p);
+        for (int i = 0; i < d; i++) mix[i] *= factor;
+        for (int j = lo; j < hi; j++)
+            for (int i = 0; i < d; i++) mix[i] += p[j] * values[j * width + i];
     }
 }
 
-static void kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
-                   int64_t head_dim) {
-    for (int64_t i = 0; i < head_dim; i++) out[i] = 0.0f;
-    for (int64_t j = 0; j < n; j++) {
-        const void *row = (const char *)v + (size_t)j * stride;
-        for (int64_t i = 0; i < head_dim; i++) out[i] += p[j] * kv_value(type, row, i);
+/* ---------------------------------------------------------------- measuring (measure.h) */
+
+/* The memory may have changed, as far as the compiler can tell. */
+#define OPAQUE_MEMORY(p) __asm__ volatile("" : : "r"(p) : "memory")
+
+enum { PEAK_WIDTH = 256 };
+
+static int64_t peak_int8(int64_t rounds) {
+    int8_t w[PEAK_WIDTH], x[PEAK_WIDTH];
+    int32_t sum = 0;
+    for (int i = 0; i < PEAK_WIDTH; i++) w[i] = (int8_t)i, x[i] = (int8_t)-i;
+    for (int64_t r = 0; r < rounds; r++) {
+        OPAQUE_MEMORY(w);
+        for (int i = 0; i < PEAK_WIDTH; i++) sum += w[i] * x[i];
     }
+    OPAQUE_MEMORY(&sum);
+    return rounds * PEAK_WIDTH;
+}
+
+static int64_t peak_f32(int64_t rounds) {
+    float w[PEAK_WIDTH], x[PEAK_WIDTH], lane[8] = {0};
+    for (int i = 0; i < PEAK_WIDTH; i++) w[i] = 1.0f / (float)(i + 1), x[i] = (float)i;
+    for (int64_t r = 0; r < rounds; r++) {
+        OPAQUE_MEMORY(w);
+        for (int i = 0; i < PEAK_WIDTH; i++) lane[i % 8] += w[i] * x[i];
+    }
+    OPAQUE_MEMORY(lane);
+    return rounds * PEAK_WIDTH;
+}
+
+static uint64_t read_bytes(const void *data, uint64_t bytes) {
+    const uint64_t *p = data;
+    uint64_t n = bytes / 32, sum = 0;
+    for (uint64_t i = 0; i < n; i++, p += 4) sum ^= p[0] ^ p[1] ^ p[2] ^ p[3];
+    OPAQUE_MEMORY(&sum);
+    return n * 32;
 }
 
 const sl_kernels sl_kernels_scalar = {
-    .name = "scalar", .round_row = round_row, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
+    .name = "scalar", .round_row = round_row, .pack = sl_panel_pack, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
+    .peak_int8 = peak_int8, .peak_f32 = peak_f32, .read_bytes = read_bytes,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
-    .kv_store_f16 = kv_store_f16, .kv_scores = kv_scores, .kv_mix = kv_mix,
+    .kv_store_f16 = kv_store_f16, .attend_page = sl_attend_page_scalar,
 };

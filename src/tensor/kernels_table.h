@@ -11,23 +11,24 @@
  *     float   scale[groups]     amax / levels; NaN when an element is not finite
  *     int32_t sum32[groups]     sum of 32 codes
  *     int32_t sum16[2 * groups] sums of 16
+ *     float   shift[groups]     scale * (float)sum32: what a minimum is multiplied with
  */
 typedef struct sl_rounded {
     const int8_t *codes;
-    const float *scale;
+    const float *scale, *shift;
     const int32_t *sum32, *sum16;
 } sl_rounded;
 
 static inline size_t sl_rounded_bytes(int64_t n) {
     size_t groups = (size_t)(n + 31) / 32;
-    return (groups * 48 + 63) & ~(size_t)63;
+    return (groups * 52 + 63) & ~(size_t)63;
 }
 
 static inline sl_rounded sl_rounded_at(const void *blocks, int64_t n, int64_t token) {
     size_t groups = (size_t)(n + 31) / 32;
     const char *p = (const char *)blocks + (size_t)token * sl_rounded_bytes(n);
     return (sl_rounded){(const int8_t *)p, (const float *)(const void *)(p + groups * 32),
-                        (const int32_t *)(const void *)(p + groups * 36),
+                        (const float *)(const void *)(p + groups * 48), (const int32_t *)(const void *)(p + groups * 36),
                         (const int32_t *)(const void *)(p + groups * 40)};
 }
 
@@ -46,6 +47,7 @@ typedef struct sl_product {
     sl_type type;
     const uint8_t *w;  /* row 0; row r is row_bytes * r further */
     size_t row_bytes;
+    const uint8_t *panels; /* the same rows packed (panel.h), or NULL: kernels then work from w */
     int64_t n;         /* columns */
     const float *x;    /* f32 activations, x_stride floats between tokens */
     size_t x_stride;
@@ -63,10 +65,16 @@ typedef struct sl_product {
  *
  * matmul_float: lanes over columns within chunks of 1024, reduced by a tree, the chunks added in order. Lanes and fused
  * operations differ between tables.
+ *
+ * attend_page: a score is one chain over the dimensions in order, times scale; p in lanes over the page's keys, added
+ * in the order of vectors, then a tree; sum p v one chain over the keys in order, that begins with state * e^(old - new
+ * largest score). Keys that are not visible have p = 0 and are not read as values outside a row's first and last.
  */
 struct sl_kernels {
     const char *name;
     void (*round_row)(const float *x, int64_t n, void *out); /* out: one token of sl_rounded */
+    /* As sl_panel_pack, and the same bytes. */
+    void (*pack)(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel);
     void (*matmul_codes)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
     void (*matmul_float)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
     void (*rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps);
@@ -79,13 +87,16 @@ struct sl_kernels {
     void (*scale)(float *y, float factor, int64_t n);
     void (*softcap)(float *y, float cap, int64_t n);
     void (*kv_store_f16)(void *out, const float *x, int64_t n);
-    void (*kv_scores)(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                      int64_t head_dim, float scale);
-    void (*kv_mix)(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n,
-                   int64_t head_dim);
+    void (*attend_page)(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
+    /* For measure.h. Multiply-adds done in so many rounds, in registers; bytes read of the data. */
+    int64_t (*peak_int8)(int64_t rounds);
+    int64_t (*peak_f32)(int64_t rounds);
+    uint64_t (*read_bytes)(const void *data, uint64_t bytes);
 };
 
 enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduction */
+
+void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
 
 extern const sl_kernels sl_kernels_scalar;
 #if defined(__x86_64__)

@@ -4,6 +4,8 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "tensor/kernels_table.h"
+#include "tensor/pack.h"
+#include "tensor/panel.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -74,6 +76,12 @@ sllm_status sl_kernels_choose(const char *name, sllm_error *error) {
     return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "kernels '%s': unknown here; use " SETS, name);
 }
 
+const char *sl_kernels_known(int index, bool *can) {
+    if (index < 0 || index >= N_TABLES) return NULL;
+    *can = can_run(tables[index]);
+    return tables[index]->name;
+}
+
 /* ---------------------------------------------------------------- rounded activations */
 
 size_t sl_act_bytes(int64_t n_tokens, int64_t n) { return (size_t)n_tokens * sl_rounded_bytes(n); }
@@ -100,64 +108,88 @@ typedef struct product_run {
     sl_product product;
     void (*kernel)(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1);
     int64_t rows, tokens, row_step, token_step, row_chunks;
+    int64_t chunks; /* row_chunks times the chunks of tokens */
 } product_run;
-
-static void product_chunk(void *user, int64_t chunk, int thread) {
-    (void)thread;
-    const product_run *run = user;
-    int64_t r0 = chunk % run->row_chunks * run->row_step, t0 = chunk / run->row_chunks * run->token_step;
-    int64_t r1 = r0 + run->row_step < run->rows ? r0 + run->row_step : run->rows;
-    int64_t t1 = t0 + run->token_step < run->tokens ? t0 + run->token_step : run->tokens;
-    run->kernel(&run->product, r0, r1, t0, t1);
-}
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Chunks small enough that a thread which loses its core delays the others little, large enough to be worth taking:
  * about 2^17 multiply-adds, rows in whole panels of 16. Only when rows are few are tokens split as well. */
 static void split(product_run *run, int threads) {
-    enum { PANEL = 16, CHUNK_WORK = 1 << 17 };
+    enum { CHUNK_WORK = 1 << 17 };
     int64_t row_work = run->product.n * run->tokens;
-    int64_t step = row_work > 0 ? CHUNK_WORK / row_work : PANEL;
-    run->row_step = divide_up(step > 0 ? step : 1, PANEL) * PANEL;
+    int64_t step = row_work > 0 ? CHUNK_WORK / row_work : SL_PANEL_ROWS;
+    run->row_step = divide_up(step > 0 ? step : 1, SL_PANEL_ROWS) * SL_PANEL_ROWS;
     run->row_chunks = divide_up(run->rows, run->row_step);
     run->token_step = run->tokens;
     if (run->row_chunks < 4 * threads && run->tokens > 64)
         run->token_step = divide_up(divide_up(run->tokens, divide_up(4 * threads, run->row_chunks)), 16) * 16;
+    run->chunks = run->row_chunks * divide_up(run->tokens, run->token_step);
 }
 
-void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int64_t expert, const sl_act *act,
-               const float *bias, float *y, size_t y_stride) {
+static void prepare(product_run *run, sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item *item,
+                    const sl_act *act) {
+    const sl_tensor *w = item->w;
     const sl_type_info *info = sl_type_get(w->type);
     const sl_kernels *kernels = sl_kernels_get();
-    product_run run = {.rows = w->shape[w->n_dims - 2], .tokens = act->n_tokens};
-    size_t row_bytes = (size_t)(act->n / info->block) * info->bytes;
-    run.product = (sl_product){.type = w->type, .w = w->data, .row_bytes = row_bytes, .n = act->n, .x = act->x,
-                               .x_stride = act->stride, .blocks = act->blocks, .bias = bias, .y = y,
-                               .y_stride = y_stride};
-    if (expert >= 0) run.product.w += (size_t)expert * (size_t)run.rows * row_bytes;
     bool rounded = arithmetic == SL_FAST && info->is_quantised && act->blocks;
-    run.kernel = rounded ? kernels->matmul_codes : kernels->matmul_float;
-    if (run.tokens < 1 || run.rows < 1) return;
-    split(&run, pool ? sl_pool_threads(pool) : 1);
-    int64_t chunks = run.row_chunks * divide_up(run.tokens, run.token_step);
-    if (chunks == 1 || !pool)
-        for (int64_t c = 0; c < chunks; c++) product_chunk(&run, c, 0);
-    else
-        sl_pool_run(pool, chunks, product_chunk, &run);
+    *run = (product_run){.rows = w->shape[w->n_dims - 2], .tokens = act->n_tokens,
+                         .kernel = rounded ? kernels->matmul_codes : kernels->matmul_float};
+    size_t row_bytes = (size_t)(act->n / info->block) * info->bytes;
+    run->product = (sl_product){.type = w->type, .w = w->data, .row_bytes = row_bytes, .n = act->n, .x = act->x,
+                                .x_stride = act->stride, .blocks = act->blocks, .bias = item->bias, .y = item->y,
+                                .y_stride = item->y_stride};
+    if (item->expert >= 0) run->product.w += (size_t)item->expert * (size_t)run->rows * row_bytes;
+    if (run->tokens < 1 || run->rows < 1) return; /* no chunks */
+    if (rounded) run->product.panels = sl_packed_get(pool, w, item->expert);
+    split(run, pool ? sl_pool_threads(pool) : 1);
+}
+
+typedef struct product_list {
+    product_run runs[SL_MATMUL_ITEMS];
+    int n;
+} product_list;
+
+static void product_chunk(void *user, int64_t chunk, int thread) {
+    const product_list *list = user;
+    const product_run *run = list->runs;
+    (void)thread;
+    for (; chunk >= run->chunks; run++) chunk -= run->chunks;
+    int64_t r0 = chunk % run->row_chunks * run->row_step, t0 = chunk / run->row_chunks * run->token_step;
+    int64_t r1 = r0 + run->row_step < run->rows ? r0 + run->row_step : run->rows;
+    int64_t t1 = t0 + run->token_step < run->tokens ? t0 + run->token_step : run->tokens;
+    run->kernel(&run->product, r0, r1, t0, t1);
 }
 
 void sl_matmul_all(sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item *items, int n_items,
                    const sl_act *act) {
-    for (int i = 0; i < n_items; i++)
-        sl_matmul(pool, arithmetic, items[i].w, items[i].expert, act, items[i].bias, items[i].y, items[i].y_stride);
+    product_list list = {.n = n_items};
+    int64_t chunks = 0;
+    for (int i = 0; i < n_items; i++) {
+        prepare(&list.runs[i], pool, arithmetic, &items[i], act);
+        chunks += list.runs[i].chunks;
+    }
+    if (chunks == 1 || !pool)
+        for (int64_t c = 0; c < chunks; c++) product_chunk(&list, c, 0);
+    else
+        sl_pool_run(pool, chunks, product_chunk, &list);
+}
+
+void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int64_t expert, const sl_act *act,
+               const float *bias, float *y, size_t y_stride) {
+    sl_matmul_item item = {w, expert, bias, y, y_stride};
+    sl_matmul_all(pool, arithmetic, &item, 1, act);
 }
 
 void sl_row(const sl_tensor *w, int64_t row, float *out) {
     const sl_type_info *info = sl_type_get(w->type);
     int64_t n = w->shape[w->n_dims - 1];
     size_t row_bytes = (size_t)(n / info->block) * info->bytes;
-    info->to_float((const char *)w->data + (size_t)row * row_bytes, out, (size_t)n);
+    const uint8_t *panels = sl_packed_peek(w, -1);
+    if (panels) /* the file's pages have been given back: reading one would bring its neighbours too */
+        sl_panel_to_float(w->type, panels + (size_t)(row / SL_PANEL_ROWS) * sl_panel_bytes(w->type, n),
+                          (int)(row % SL_PANEL_ROWS), n, out);
+    else info->to_float((const char *)w->data + (size_t)row * row_bytes, out, (size_t)n);
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -181,19 +213,3 @@ void sl_gelu_erf_mul(float *y, const float *gate, const float *up, int64_t n) {
 void sl_add(float *y, const float *x, int64_t n) { sl_kernels_get()->add(y, x, n); }
 void sl_scale(float *y, float factor, int64_t n) { sl_kernels_get()->scale(y, factor, n); }
 void sl_softcap(float *y, float cap, int64_t n) { sl_kernels_get()->softcap(y, cap, n); }
-
-/* ---------------------------------------------------------------- keys and values */
-
-size_t sl_kv_type_bytes(sl_kv_type type) { return type == SL_KV_F16 ? 2 : 4; }
-
-void sl_kv_store(sl_kv_type type, void *out, const float *x, int64_t n) {
-    if (type == SL_KV_F32) memcpy(out, x, (size_t)n * 4);
-    else sl_kernels_get()->kv_store_f16(out, x, n);
-}
-void sl_kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                  int64_t head_dim, float scale) {
-    sl_kernels_get()->kv_scores(type, scores, q, k, stride, n, head_dim, scale);
-}
-void sl_kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n, int64_t head_dim) {
-    sl_kernels_get()->kv_mix(type, out, p, v, stride, n, head_dim);
-}

@@ -45,7 +45,9 @@ typedef struct sl_matmul_item {
     size_t y_stride;
 } sl_matmul_item;
 
-/* All of items [n_items] with the same activations, as one job of the pool: one synchronisation for q, k and v. */
+enum { SL_MATMUL_ITEMS = 4 };
+
+/* All of items [n_items <= SL_MATMUL_ITEMS] with the same activations, as one job of the pool: one synchronisation for q, k and v. */
 void sl_matmul_all(sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item *items, int n_items,
                    const sl_act *act);
 
@@ -63,14 +65,53 @@ void sl_add(float *y, const float *x, int64_t n);          /* y += x */
 void sl_scale(float *y, float factor, int64_t n);          /* y *= factor */
 void sl_softcap(float *y, float cap, int64_t n);           /* y = cap * tanh(y / cap) */
 
-/* Attention over keys and values of one head, as stored in the KV cache. */
-typedef enum sl_kv_type { SL_KV_F32, SL_KV_F16 } sl_kv_type;
-size_t sl_kv_type_bytes(sl_kv_type type);
-void sl_kv_store(sl_kv_type type, void *out, const float *x, int64_t n);
-/* scores[j] = scale * q . k[j] for j in [0, n): k rows are `stride` bytes apart, head_dim values each. */
-void sl_kv_scores(sl_kv_type type, float *scores, const float *q, const void *k, size_t stride, int64_t n,
-                  int64_t head_dim, float scale);
-/* out[d] = sum_j p[j] * v[j][d]; the order over j depends on nothing but n. */
-void sl_kv_mix(sl_kv_type type, float *out, const float *p, const void *v, size_t stride, int64_t n, int64_t head_dim);
+/* ---------------------------------------------------------------- keys and values
+ *
+ * Keys and values lie in pages of SL_PAGE positions. In a page, a head of a layer has one tile of keys, across
+ * ([head_dim][SL_PAGE]: a vector's lanes are keys, so scores need no horizontal sums), and one of values, along
+ * ([SL_PAGE][sl_kv_width]). Quantised tiles begin with their scales (f16, one per position and SL_KV_GROUP dimensions:
+ * keys [group][SL_PAGE], values [SL_PAGE][group]), then the codes; pages.c has the details. */
+enum { SL_PAGE = 64, SL_SPAN = 8 * SL_PAGE, SL_KV_GROUP = 32 };
+typedef enum sl_kv_type { SL_KV_F32, SL_KV_F16, SL_KV_Q8_0, SL_KV_Q4_0 } sl_kv_type;
+const char *sl_kv_type_name(sl_kv_type type);
+bool sl_kv_type_holds(sl_kv_type type, int head_dim); /* q8_0 and q4_0: only heads that SL_KV_GROUP divides */
+/* Values of a row of f32 or f16: head_dim, padded with zeros to whole vectors of every table. */
+static inline int sl_kv_width(int head_dim) { return (head_dim + 15) / 16 * 16; }
+size_t sl_kv_tile_bytes(sl_kv_type type, int head_dim, bool values);
+size_t sl_kv_scale_bytes(sl_kv_type type, int head_dim); /* of a tile, before its codes */
+/* x [head_dim] into position `slot` of a tile. */
+void sl_kv_store_key(sl_kv_type type, void *tile, int slot, const float *x, int head_dim);
+void sl_kv_store_value(sl_kv_type type, void *tile, int slot, const float *x, int head_dim);
+/* One stored number, widened: for tests and plain kernels. */
+float sl_kv_key_at(sl_kv_type type, const void *tile, int slot, int d, int head_dim);
+float sl_kv_value_at(sl_kv_type type, const void *tile, int slot, int d, int head_dim);
+
+/* Attention with online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867; tiled: Dao et al. 2022, arXiv
+ * 2205.14135). A query's state is the largest score so far, the sum of p = e^(score - largest), and sum p v. One order,
+ * whatever is computed together: pages of a span (SL_SPAN positions, aligned) one after the other into a state that
+ * began empty; the spans' states merged in order. So a long timeline may be split over threads by spans. */
+enum { SL_STATE_MAX, SL_STATE_SUM, SL_STATE_MIX = 16 };
+static inline int sl_attend_width(int head_dim) { return SL_STATE_MIX + sl_kv_width(head_dim); } /* floats of a state */
+
+typedef struct sl_attend_row {
+    const float *q;   /* [head_dim] */
+    float *state;     /* [sl_attend_width], 64-byte aligned */
+    uint64_t visible; /* bit j: position j of the page is seen; never 0 */
+} sl_attend_row;
+
+typedef struct sl_attend_task {
+    sl_kv_type type;
+    int head_dim;
+    float scale, softcap; /* score = softcap of (scale * q.k), 0: none */
+    const void *keys, *values;
+    float *scratch;       /* [2, SL_PAGE, sl_kv_width] for quantised types */
+} sl_attend_task;
+
+void sl_attend_clear(float *state, int head_dim);
+/* Adds one page to the states of queries of the heads that share its tiles. Positions that no row sees are not read
+ * as values. */
+void sl_attend_page(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
+void sl_attend_merge(float *state, const float *later, int head_dim); /* of the span behind state's */
+void sl_attend_finish(const float *state, int head_dim, float *out);  /* out [head_dim] */
 
 #endif

@@ -24,7 +24,7 @@ VINLINE float round_error(const __m256 v[4], float amax, float levels, __m256i q
 }
 
 /* Group of 32 at x, the last one padded by the caller. Same bits as the scalar table's. */
-VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16) {
+VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16, float *shift) {
     __m256i magnitude = _mm256_set1_epi32(0x7fffffff), top = _mm256_setzero_si256();
     __m256 v[4];
 #pragma GCC unroll 4
@@ -40,6 +40,7 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
     if (bits >= 0x7f800000 || amax < SL_ROUND_MIN) {
         memset(codes, 0, 32);
         *scale = bits >= 0x7f800000 ? NAN : 0.0f;
+        *shift = *scale;
         *sum32 = sum16[0] = sum16[1] = 0;
         return;
     }
@@ -61,6 +62,7 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
     sum16[1] = _mm_extract_epi32(sums, 1);
     *sum32 = sum16[0] + sum16[1];
     *scale = amax / levels;
+    *shift = *scale * (float)*sum32;
     __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)(void *)codes, bytes);

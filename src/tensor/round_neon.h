@@ -24,7 +24,7 @@ VINLINE float round_error(const float32x4_t v[8], float amax, float levels, int3
 }
 
 /* Group of 32 at x, the last one padded by the caller. */
-VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16) {
+VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16, float *shift) {
     float32x4_t v[8];
     uint32x4_t tops = vdupq_n_u32(0);
 #pragma GCC unroll 8
@@ -38,6 +38,7 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
     if (top >= 0x7f800000 || amax < SL_ROUND_MIN) {
         memset(codes, 0, 32);
         *scale = top >= 0x7f800000 ? NAN : 0.0f;
+        *shift = *scale;
         *sum32 = sum16[0] = sum16[1] = 0;
         return;
     }
@@ -60,6 +61,7 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
     }
     *sum32 = sum16[0] + sum16[1];
     *scale = amax / levels;
+    *shift = *scale * (float)*sum32;
 }
 
 #endif

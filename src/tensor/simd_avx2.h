@@ -7,7 +7,7 @@
 #include <immintrin.h>
 
 #define LANES 8
-enum { PANEL = 8, TOKENS = 4 };   /* kernels_codes.h: rows of a panel, tokens at once */
+enum { VECTORS = 2, TOKENS = 3 }; /* kernels_panel.h: vectors to a word of 16 rows, tokens of a tile at once */
 enum { TILE_ROWS = 4, TILE_TOKENS = 2 }; /* kernels_float.h */
 
 #define VINLINE static inline __attribute__((always_inline))
@@ -68,12 +68,53 @@ VINLINE vint vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return _mm256_sub_epi32(a, b); }
 VINLINE vfloat vi_to_vf(vint a) { return _mm256_cvtepi32_ps(a); }
 
+VINLINE vint vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+VINLINE void vi_store(void *p, vint v) { _mm256_storeu_si256((__m256i *)p, v); }
+VINLINE vint vi_and(vint a, vint b) { return _mm256_and_si256(a, b); }
+VINLINE vint vi_or(vint a, vint b) { return _mm256_or_si256(a, b); }
+VINLINE vint vi_add8(vint a, vint b) { return _mm256_add_epi8(a, b); }
+VINLINE vint vi_set1_8(int x) { return _mm256_set1_epi8((char)x); }
+/* Bytes moved right by n bits, n < 0: left; bits that cross into a neighbour are the caller's to mask. */
+VINLINE vint vi_shift(vint v, int n) { return n < 0 ? _mm256_slli_epi16(v, -n) : _mm256_srli_epi16(v, n); }
+/* table[index] for each byte, indices 0..15 */
+VINLINE vint vi_look_up(const int8_t table[16], vint index) {
+    __m128i values = _mm_loadu_si128((const __m128i *)(const void *)table);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), index);
+}
+/* The same four bytes in every lane */
+VINLINE vint vi_word(const int8_t *p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return _mm256_set1_epi32(word);
+}
+/* LANES bytes as floats */
+VINLINE vfloat vf_from_u8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+VINLINE vfloat vf_from_i8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+/* The same of their low, or high, nibbles */
+VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
+    __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    return _mm256_cvtepi32_ps(high ? _mm256_srli_epi32(wide, 4) : _mm256_and_si256(wide, _mm256_set1_epi32(15)));
+}
+VINLINE vfloat vf_negate(vfloat v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
+
+/* kernels_peak.h */
+#define OPAQUE(v) __asm__ volatile("" : "+x"(v)) /* any value, as far as the compiler can tell */
+/* sum + four neighbouring products of unsigned w and signed x. */
+VINLINE vint vi_dot4(vint sum, vint w, vint x) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
+
 /* ---------------------------------------------------------------- integer dot products
  * maddubs multiplies unsigned by signed bytes and adds pairs in 16 bits, saturating at 32767. Codes up to 127 times
  * activations up to 127 fit; types that use all signed values give their sign to the activation instead. */
 
 VINLINE int code_offset(sl_codes form) { return form.top ? form.offset : 0; }
-VINLINE vint stored_codes(sl_codes form, vint codes) { (void)form; return codes; }
+/* Unpacked codes in the form that the products below multiply. */
+VINLINE vint ready_codes(sl_codes form, vint codes) { (void)form; return codes; }
 
 VINLINE vint pairs(sl_codes form, vint codes, vint x) {
     if (form.top) return _mm256_maddubs_epi16(codes, x);
@@ -85,41 +126,48 @@ VINLINE int words_in_16_bits(sl_codes form) {
     return form.top == 0 || form.top > 63 ? 1 : form.top > 31 ? 2 : form.top > 15 ? 4 : 8;
 }
 
-/* Eight sums of four neighbouring products: 32 codes of a row times 32 activations. */
-VINLINE vint dot32(sl_codes form, vint codes, vint x) {
-    return _mm256_madd_epi16(pairs(form, codes, x), _mm256_set1_epi16(1));
-}
+VINLINE vint widen_pairs(vint sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 
-/* Two such products added lane by lane. */
-VINLINE vint dot64(sl_codes form, vint codes, vint x, vint codes2, vint x2) {
-    if (words_in_16_bits(form) == 1) return _mm256_add_epi32(dot32(form, codes, x), dot32(form, codes2, x2));
-    vint sums = _mm256_add_epi16(pairs(form, codes, x), pairs(form, codes2, x2));
-    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
-}
-
-/* `words` 4-column words of 8 interleaved rows times the same columns of n tokens. */
-VINLINE void dot_group(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
-                       vint dots[]) {
+/* `words` words of 8 rows, in registers, times 4 * words columns of one token: a row a lane. */
+VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
     int step = words_in_16_bits(form) < words ? words_in_16_bits(form) : words;
-#pragma GCC unroll 4
-    for (int i = 0; i < n; i++) dots[i] = _mm256_setzero_si256();
+    vint dot = _mm256_setzero_si256();
 #pragma GCC unroll 8
     for (int q = 0; q < words; q += step) {
-        vint narrow[TOKENS];
+        vint narrow = pairs(form, w[q], vi_word(x + 4 * q));
+#pragma GCC unroll 8
+        for (int s = 1; s < step; s++)
+            narrow = _mm256_add_epi16(narrow, pairs(form, w[q + s], vi_word(x + 4 * (q + s))));
+        dot = q ? _mm256_add_epi32(dot, widen_pairs(narrow)) : widen_pairs(narrow);
+    }
+    return dot;
+}
+
+/* The same for 16 rows whose words lie in memory, 64 bytes each, and n tokens. */
+VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                      vint dots[VECTORS][TOKENS]) {
+    int step = words_in_16_bits(form) < words ? words_in_16_bits(form) : words;
+#pragma GCC unroll 8
+    for (int q = 0; q < words; q += step) {
+        vint narrow[VECTORS][TOKENS];
 #pragma GCC unroll 8
         for (int s = 0; s < step; s++) {
-            vint w = _mm256_loadu_si256((const __m256i *)(const void *)(codes + (q + s) * PANEL * 4));
+            vint w[VECTORS] = {vi_load(codes + 64 * (q + s)), vi_load(codes + 64 * (q + s) + 32)};
 #pragma GCC unroll 4
             for (int i = 0; i < n; i++) {
-                int32_t word;
-                __builtin_memcpy(&word, x[i] + column + 4 * (q + s), 4);
-                vint product = pairs(form, w, _mm256_set1_epi32(word));
-                narrow[i] = s ? _mm256_add_epi16(narrow[i], product) : product;
+                vint word = vi_word(x[i] + column + 4 * (q + s));
+#pragma GCC unroll 2
+                for (int v = 0; v < VECTORS; v++) {
+                    vint product = pairs(form, w[v], word);
+                    narrow[v][i] = s ? _mm256_add_epi16(narrow[v][i], product) : product;
+                }
             }
         }
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++)
 #pragma GCC unroll 4
-        for (int i = 0; i < n; i++)
-            dots[i] = _mm256_add_epi32(dots[i], _mm256_madd_epi16(narrow[i], _mm256_set1_epi16(1)));
+            for (int i = 0; i < n; i++)
+                dots[v][i] = q ? _mm256_add_epi32(dots[v][i], widen_pairs(narrow[v][i])) : widen_pairs(narrow[v][i]);
     }
 }
 

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 
 #define LANES 16
-enum { PANEL = 16, TOKENS = 8 };  /* kernels_codes.h: rows of a panel, tokens at once */
+enum { VECTORS = 1, TOKENS = 8 }; /* kernels_panel.h: vectors to a word of 16 rows, tokens of a tile at once */
 enum { TILE_ROWS = 4, TILE_TOKENS = 4 }; /* kernels_float.h */
 
 #define VINLINE static inline __attribute__((always_inline))
@@ -69,40 +69,81 @@ VINLINE vint vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return _mm512_sub_epi32(a, b); }
 VINLINE vfloat vi_to_vf(vint a) { return _mm512_cvtepi32_ps(a); }
 
+VINLINE vint vi_load(const void *p) { return _mm512_loadu_si512(p); }
+VINLINE void vi_store(void *p, vint v) { _mm512_storeu_si512(p, v); }
+VINLINE vint vi_and(vint a, vint b) { return _mm512_and_si512(a, b); }
+VINLINE vint vi_or(vint a, vint b) { return _mm512_or_si512(a, b); }
+VINLINE vint vi_add8(vint a, vint b) { return _mm512_add_epi8(a, b); }
+VINLINE vint vi_set1_8(int x) { return _mm512_set1_epi8((char)x); }
+/* Bytes moved right by n bits, n < 0: left; bits that cross into a neighbour are the caller's to mask. */
+VINLINE vint vi_shift(vint v, int n) {
+    return n < 0 ? _mm512_slli_epi16(v, (unsigned)-n) : _mm512_srli_epi16(v, (unsigned)n);
+}
+/* table[index] for each byte, indices 0..15 */
+VINLINE vint vi_look_up(const int8_t table[16], vint index) {
+    __m128i values = _mm_loadu_si128((const __m128i *)(const void *)table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), index);
+}
+/* The same four bytes in every lane */
+VINLINE vint vi_word(const int8_t *p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return _mm512_set1_epi32(word);
+}
+/* LANES bytes as floats */
+VINLINE vfloat vf_from_u8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+VINLINE vfloat vf_from_i8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+/* The same of their low, or high, nibbles */
+VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
+    __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm512_cvtepi32_ps(high ? _mm512_srli_epi32(wide, 4) : _mm512_and_si512(wide, _mm512_set1_epi32(15)));
+}
+VINLINE vfloat vf_negate(vfloat v) { return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f)); }
+
+/* kernels_peak.h */
+#define OPAQUE(v) __asm__ volatile("" : "+v"(v)) /* any value, as far as the compiler can tell */
+/* sum + four neighbouring products of unsigned w and signed x. */
+VINLINE vint vi_dot4(vint sum, vint w, vint x) { return _mm512_dpbusd_epi32(sum, w, x); }
+
 /* ---------------------------------------------------------------- integer dot products
  * VNNI multiplies unsigned by signed bytes and adds four products in 32 bits. Types that use all signed values are
  * stored with 128 added, which the sums of activations take out again. */
 
 VINLINE int code_offset(sl_codes form) { return form.top ? form.offset : 128; }
-VINLINE __m256i stored_codes(sl_codes form, __m256i codes) {
-    return form.top ? codes : _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
+/* Unpacked codes in the form that the products below multiply. */
+VINLINE vint ready_codes(sl_codes form, vint codes) {
+    return form.top ? codes : _mm512_xor_si512(codes, _mm512_set1_epi8((char)0x80));
 }
 
-/* Eight sums of four neighbouring products: 32 codes of a row times 32 activations. */
-VINLINE __m256i dot32(sl_codes form, __m256i codes, __m256i x) {
-    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), stored_codes(form, codes), x);
+/* `words` words of 16 rows, in registers, times 4 * words columns of one token: a row a lane. Two chains, since a
+ * product waits five cycles for the one before it. */
+VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
+    vint even = _mm512_setzero_si512(), odd = even;
+    (void)form;
+#pragma GCC unroll 4
+    for (int q = 0; q < words; q += 2) {
+        even = _mm512_dpbusd_epi32(even, w[q], vi_word(x + 4 * q));
+        odd = _mm512_dpbusd_epi32(odd, w[q + 1], vi_word(x + 4 * q + 4));
+    }
+    return _mm512_add_epi32(even, odd);
 }
 
-/* Two such products added lane by lane. */
-VINLINE __m256i dot64(sl_codes form, __m256i codes, __m256i x, __m256i codes2, __m256i x2) {
-    return _mm256_dpbusd_epi32(dot32(form, codes, x), stored_codes(form, codes2), x2);
-}
-
-/* `words` 4-column words of 16 interleaved rows times the same columns of n tokens. */
-VINLINE void dot_group(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
-                       vint dots[]) {
+/* The same for words that lie in memory, 64 bytes each, and n tokens. */
+VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                      vint dots[VECTORS][TOKENS]) {
     (void)form;
 #pragma GCC unroll 8
-    for (int i = 0; i < n; i++) dots[i] = _mm512_setzero_si512();
+    for (int i = 0; i < n; i++) dots[0][i] = _mm512_setzero_si512();
 #pragma GCC unroll 8
     for (int q = 0; q < words; q++) {
-        vint w = _mm512_load_si512(codes + q * PANEL * 4);
+        vint w = vi_load(codes + 64 * q);
 #pragma GCC unroll 8
-        for (int i = 0; i < n; i++) {
-            int32_t word;
-            __builtin_memcpy(&word, x[i] + column + 4 * q, 4);
-            dots[i] = _mm512_dpbusd_epi32(dots[i], w, _mm512_set1_epi32(word));
-        }
+        for (int i = 0; i < n; i++)
+            dots[0][i] = _mm512_dpbusd_epi32(dots[0][i], w, vi_word(x[i] + column + 4 * q));
     }
 }
 

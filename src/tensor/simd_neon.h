@@ -1,4 +1,4 @@
-/* Vector names for NEON (aarch64), and the integer inner loops of codes_neon.h: with the dot-product instructions where
+/* Vector names for NEON (aarch64), and the integer inner loops of kernels_panel.h: with the dot-product instructions where
  * the including file is compiled for them (kernels_neon_dot.c), without them elsewhere. */
 #ifndef SL_TENSOR_SIMD_NEON_H
 #define SL_TENSOR_SIMD_NEON_H
@@ -8,6 +8,7 @@
 #include <arm_neon.h>
 
 #define LANES 4
+enum { VECTORS = 4, TOKENS = 4 }; /* kernels_panel.h: vectors to a word of 16 rows, tokens of a tile at once */
 enum { TILE_ROWS = 4, TILE_TOKENS = 4 }; /* kernels_float.h */
 
 #define VINLINE static inline __attribute__((always_inline))
@@ -54,20 +55,165 @@ VINLINE vint vi_set1(int32_t x) { return vdupq_n_s32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return vsubq_s32(a, b); }
 VINLINE vfloat vi_to_vf(vint a) { return vcvtq_f32_s32(a); }
 
-/* ---------------------------------------------------------------- integer dot products */
+VINLINE vint vi_from_bytes(int8x16_t v) { return vreinterpretq_s32_s8(v); }
+VINLINE int8x16_t vi_bytes(vint v) { return vreinterpretq_s8_s32(v); }
+VINLINE vint vi_load(const void *p) { return vi_from_bytes(vld1q_s8(p)); }
+VINLINE void vi_store(void *p, vint v) { vst1q_s8(p, vi_bytes(v)); }
+VINLINE vint vi_and(vint a, vint b) { return vandq_s32(a, b); }
+VINLINE vint vi_or(vint a, vint b) { return vorrq_s32(a, b); }
+VINLINE vint vi_add8(vint a, vint b) { return vi_from_bytes(vaddq_s8(vi_bytes(a), vi_bytes(b))); }
+VINLINE vint vi_set1_8(int x) { return vi_from_bytes(vdupq_n_s8((int8_t)x)); }
+/* Bytes moved right by n bits, n < 0: left. */
+VINLINE vint vi_shift(vint v, int n) {
+    return vreinterpretq_s32_u8(vshlq_u8(vreinterpretq_u8_s32(v), vdupq_n_s8((int8_t)-n)));
+}
+/* table[index] for each byte, indices 0..15 */
+VINLINE vint vi_look_up(const int8_t table[16], vint index) {
+    return vi_from_bytes(vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s32(index)));
+}
+/* LANES bytes as floats */
+VINLINE uint16x4_t four_bytes(const uint8_t *p) {
+    uint32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word))));
+}
+VINLINE vfloat vf_from_u8(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(four_bytes(p))); }
+VINLINE vfloat vf_from_i8(const uint8_t *p) {
+    int32x4_t high = vreinterpretq_s32_u32(vshll_n_u16(four_bytes(p), 16)); /* the sign bit is bit 23 */
+    return vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(high, 8), 24));
+}
+/* The same of their low, or high, nibbles */
+VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
+    uint32x4_t wide = vmovl_u16(four_bytes(p));
+    return vcvtq_f32_u32(high ? vshrq_n_u32(wide, 4) : vandq_u32(wide, vdupq_n_u32(15)));
+}
+VINLINE vfloat vf_negate(vfloat v) { return vnegq_f32(v); }
 
-/* Four sums of 16 products of a group: sum + the lanes' shares of codes . x. */
-VINLINE vint dot16(vint sum, int8x16_t codes, int8x16_t x) {
-#if defined(__ARM_FEATURE_DOTPROD)
-    return vdotq_s32(sum, codes, x);
-#else
-    /* two products of at most 128 * 127 fit in 16 bits */
-    int16x8_t pairs = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
-    return vpadalq_s16(sum, vmlal_high_s8(pairs, codes, x));
-#endif
+/* ---------------------------------------------------------------- integer dot products
+ * Codes are signed bytes, and code + offset is at most 127, so every type multiplies alike. */
+
+VINLINE int code_offset(sl_codes form) { return form.top ? form.offset : 0; }
+/* Unpacked codes in the form that the products below multiply. */
+VINLINE vint ready_codes(sl_codes form, vint codes) { (void)form; return codes; }
+
+/* The same four bytes in every lane */
+VINLINE int8x16_t word_of(const int8_t *p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(word));
 }
 
-/* The sums of four vectors, one a lane. */
-VINLINE vint sum_rows(const vint v[4]) { return vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3])); }
+#if defined(__ARM_FEATURE_DOTPROD)
+
+/* sum + the products of four neighbouring bytes with word `lane` of x. (The instruction wants a constant.) */
+VINLINE vint dot_lane(vint sum, vint w, int8x16_t x, int lane) {
+    switch (lane) {
+    case 0: return vdotq_laneq_s32(sum, vi_bytes(w), x, 0);
+    case 1: return vdotq_laneq_s32(sum, vi_bytes(w), x, 1);
+    case 2: return vdotq_laneq_s32(sum, vi_bytes(w), x, 2);
+    default: return vdotq_laneq_s32(sum, vi_bytes(w), x, 3);
+    }
+}
+
+/* `words` words of 4 rows, in registers, times 4 * words columns of one token: a row a lane. Two chains, since a product
+ * waits for the one before it. */
+VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
+    vint even = vi_set1(0), odd = even;
+    (void)form;
+#pragma GCC unroll 2
+    for (int q = 0; q < words; q += 4) {
+        int8x16_t sixteen = vld1q_s8(x + 4 * q);
+        even = dot_lane(even, w[q], sixteen, 0);
+        odd = dot_lane(odd, w[q + 1], sixteen, 1);
+        even = dot_lane(even, w[q + 2], sixteen, 2);
+        odd = dot_lane(odd, w[q + 3], sixteen, 3);
+    }
+    return vaddq_s32(even, odd);
+}
+
+/* The same for 16 rows whose words lie in memory, 64 bytes each, and n tokens. */
+VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                      vint dots[VECTORS][TOKENS]) {
+    (void)form;
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++)
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) dots[v][i] = vi_set1(0);
+#pragma GCC unroll 2
+    for (int q = 0; q < words; q += 4) {
+        int8x16_t sixteen[TOKENS];
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) sixteen[i] = vld1q_s8(x[i] + column + 4 * q);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) {
+                vint w = vi_load(codes + 64 * (q + k) + 16 * v);
+#pragma GCC unroll 4
+                for (int i = 0; i < n; i++) dots[v][i] = dot_lane(dots[v][i], w, sixteen[i], k);
+            }
+    }
+}
+
+#else
+
+/* Products that can be added in 16 bits before they must be widened: 127 * 128, or 127 * top, each. */
+VINLINE int words_in_16_bits(sl_codes form) { return form.top == 0 || form.top > 63 ? 2 : form.top > 31 ? 4 : 8; }
+
+/* Products of bytes with a word, added to 16-bit sums: the lower and the upper eight bytes. */
+VINLINE void add_products(int16x8_t sums[2], int8x16_t w, int8x16_t word, bool first) {
+    if (first) {
+        sums[0] = vmull_s8(vget_low_s8(w), vget_low_s8(word));
+        sums[1] = vmull_high_s8(w, word);
+    } else {
+        sums[0] = vmlal_s8(sums[0], vget_low_s8(w), vget_low_s8(word));
+        sums[1] = vmlal_high_s8(sums[1], w, word);
+    }
+}
+
+VINLINE vint widen_products(const int16x8_t sums[2]) { return vpaddq_s32(vpaddlq_s16(sums[0]), vpaddlq_s16(sums[1])); }
+
+/* `words` words of 4 rows, in registers, times 4 * words columns of one token: a row a lane. */
+VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
+    int step = words_in_16_bits(form) < words ? words_in_16_bits(form) : words;
+    vint dot = vi_set1(0);
+#pragma GCC unroll 4
+    for (int q = 0; q < words; q += step) {
+        int16x8_t sums[2];
+#pragma GCC unroll 8
+        for (int s = 0; s < step; s++) add_products(sums, vi_bytes(w[q + s]), word_of(x + 4 * (q + s)), s == 0);
+        dot = vaddq_s32(dot, widen_products(sums));
+    }
+    return dot;
+}
+
+/* The same for 16 rows whose words lie in memory, 64 bytes each, and n tokens. */
+VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                      vint dots[VECTORS][TOKENS]) {
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) {
+        vint w[8];
+#pragma GCC unroll 8
+        for (int q = 0; q < words; q++) w[q] = vi_load(codes + 64 * q + 16 * v);
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) dots[v][i] = dot_words(form, w, x[i] + column, words);
+    }
+}
+
+#endif
+
+/* ---------------------------------------------------------------- kernels_peak.h */
+
+#define OPAQUE(v) __asm__ volatile("" : "+w"(v)) /* any value, as far as the compiler can tell */
+/* sum + four neighbouring products. */
+VINLINE vint vi_dot4(vint sum, vint w, vint x) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, vi_bytes(w), vi_bytes(x));
+#else
+    int16x8_t sums[2];
+    add_products(sums, vi_bytes(w), vi_bytes(x), true);
+    return vaddq_s32(sum, widen_products(sums));
+#endif
+}
 
 #endif

@@ -11,6 +11,7 @@ typedef struct sl_tensor {
     int64_t shape[8]; /* outermost first: a matrix is [rows, columns], columns contiguous; an expert stack [n, rows, columns] */
     const void *data; /* row-major, any alignment */
     uint64_t n_elements, bytes;
+    struct sl_packed *packed; /* [1], or [n] of an expert stack (pack.h); NULL: multiplied as it lies */
 } sl_tensor;
 
 #endif

@@ -4,7 +4,7 @@ import gzip
 import json
 import os
 
-from common import Case, golden, main, read_safetensors, shared_golden, sllm, tiny_model, write_safetensors
+from common import Case, environment, golden, main, read_safetensors, shared_golden, sllm, tiny_model, write_safetensors
 
 
 def floats(tensor):
@@ -41,6 +41,54 @@ class ShowAndPlan(Case):
         self.assertIn("fits", self.works("plan", tiny_model()).out)
         self.fails(2, "plan", tiny_model(), "--type", "q99", says="q99")
         self.fails(2, "plan", tiny_model(), "--ctx", "1000000", says="1000000")
+
+
+class Processor(Case):
+    def test_cpu(self):
+        shown = self.works("show", "--cpu", "--json").json()
+        machine, kernels = shown["machine"], {k["name"]: k["can_run"] for k in shown["kernels"]}
+        self.assertIn(machine["kernels"], kernels)
+        self.assertTrue(kernels[machine["kernels"]] and kernels["scalar"])
+        self.assertGreaterEqual(machine["read_gb_per_second"], machine["read_gb_per_second_1"])
+        self.assertGreater(machine["int8_g_per_second_1"], 0.05)
+        self.assertIn(machine["cpu"], self.works("show", "--cpu").out)
+        forced = self.works("show", "--cpu", "--json", "--kernels", "scalar").json()["machine"]
+        self.assertEqual(forced["kernels"], "scalar")
+        by_environment = self.works("show", "--cpu", "--json", env=environment(SLLM_CPU="scalar")).json()["machine"]
+        self.assertEqual(by_environment, dict(forced, memory_free=by_environment["memory_free"]))
+        for name in [name for name, can in kernels.items() if not can] + ["mmx"]:
+            self.fails(2, "show", "--cpu", "--kernels", name, says=name)
+
+    def test_figures_are_kept(self):
+        env = environment(XDG_CACHE_HOME=self.path("cache"))
+        first = self.works("show", "--cpu", "--json", "--threads", "1", env=env).json()["machine"]
+        self.assertEqual(first["threads"], 1)
+        again = self.works("show", "--cpu", "--json", "--threads", "1", env=env).json()["machine"]
+        self.assertEqual(again, dict(first, memory_free=again["memory_free"]))
+        kept = os.path.join(self.folder, "cache", "sllm", "machine.json")
+        with open(kept, encoding="utf-8") as file:
+            whole = file.read()
+        entry = json.loads(whole)["machines"][0]
+        for damaged in ("", "{", "[]", '{"machines":{}}', '{"machines":[1,null]}', "\0" * 40, whole[:-30],
+                        json.dumps({"machines": [dict(entry, read_1=-1)]}),
+                        json.dumps({"machines": [dict(entry, int8_n="fast")]})):
+            with open(kept, "w", encoding="utf-8") as file:
+                file.write(damaged)
+            self.works("show", "--cpu", "--json", "--threads", "1", env=env)
+            with open(kept, encoding="utf-8") as file:
+                self.assertGreater(json.load(file)["machines"][0]["read_1"], 0)
+        with open(kept, "w", encoding="utf-8") as file:
+            json.dump({"machines": [dict(entry, read_1=1e9, read_n=2e9)]}, file)
+        self.assertEqual(self.works("show", "--cpu", "--json", "-j", "1", env=env).json()["machine"]["read_gb_per_second"], 2)
+        again = self.works("show", "--cpu", "--json", "-j", "1", "--measure", env=env).json()["machine"]
+        self.assertNotEqual(again["read_gb_per_second"], 2)
+
+    def test_threads(self):
+        for wrong in ("0", "10000", "-1", "x"):
+            self.fails(2, "show", "--cpu", "--threads", wrong, says=["--threads", "512"])
+            self.fails(2, "run", tiny_model(), "hello", "--threads", wrong, says=["--threads", "512"])
+        self.fails(2, "show", tiny_model(), "--cpu", says="--cpu")
+        self.fails(2, "show", says="MODEL")
 
 
 class Tokens(Case):

@@ -60,7 +60,7 @@ class Usage(Case):
                 ("--repetition-penalty", "0", "above 0"), ("--presence-penalty", "2.5", "from -2 to 2"),
                 ("--penalty-last-n", "-2", "from -1"), ("--dry-base", "0.5", "from 1"),
                 ("--max-new-tokens", "99999999999999999999", "from 0 to 2147483647"), ("--seed", "-1", "from 0 to 184467"),
-                ("--seed", "18446744073709551616", "from 0"), ("--threads", "10000", "from 0 to 512"),
+                ("--seed", "18446744073709551616", "from 0"), ("--threads", "10000", "from 1 to 512"),
                 ("--n", "0", "from 1"), ("--logprobs", "101", "to 100"), ("--reasoning", "perhaps", "show, hide, off"),
                 ("--overflow", "drop", "error, truncate, shift"), ("--ctx", "-1", "from 0")):
             with self.subTest(option=option, value=value):

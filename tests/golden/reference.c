@@ -1,6 +1,7 @@
 #include "golden/reference.h"
 
 #include "base/file.h"
+#include "model/weights.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,7 +13,11 @@ bool engine_open(engine *e, const char *path, bool exact, int n_ctx, sllm_error 
     if (!sl_model_load(path, &params, &e->model, error)) {
         int limit = e->model->config.n_ctx_train;
         e->n_ctx = n_ctx < limit ? n_ctx : limit;
-        if (!sl_work_new(e->model, e->n_ctx, &e->work, error) && !sl_kv_new(e->model, e->n_ctx, &e->kv, error))
+        sl_kv_type type;
+        if (!sl_kv_type_choose(&e->model->config, SLLM_KV_AUTO, exact, e->model->weights->only_f32, &type, error) &&
+            !sl_work_new(e->model, &e->work, error) &&
+            !sl_kv_pool_new(e->model, type, (e->n_ctx + SL_PAGE - 1) / SL_PAGE, &e->pool, error) &&
+            !sl_kv_new(e->pool, e->n_ctx, &e->kv, error))
             return true;
     }
     engine_close(e);
@@ -21,6 +26,7 @@ bool engine_open(engine *e, const char *path, bool exact, int n_ctx, sllm_error 
 
 void engine_close(engine *e) {
     sl_kv_free(e->kv);
+    sl_kv_pool_free(e->pool);
     sl_work_free(e->work);
     sl_model_free(e->model);
     *e = (engine){0};

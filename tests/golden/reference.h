@@ -10,6 +10,7 @@
 typedef struct engine {
     sl_model *model;
     sl_work *work;
+    sl_kv_pool *pool;
     sl_kv *kv;
     int n_ctx;
 } engine;

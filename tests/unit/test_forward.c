@@ -30,21 +30,32 @@ static const struct { const char *path; bool exact; } models[] = {
 typedef struct engine {
     sl_model *model;
     sl_work *work;
+    sl_kv_pool *pool;
     sl_kv *kv;
 } engine;
+
+enum { N_PAGES = (N_CTX + SL_PAGE - 1) / SL_PAGE };
+
+static sl_kv_type type_of(const sl_model *model) {
+    sl_kv_type type = SL_KV_F32;
+    sl_kv_type_choose(&model->config, SLLM_KV_AUTO, model->exact, model->weights->only_f32, &type, NULL);
+    return type;
+}
 
 static engine open_engine(const char *path, bool exact, int n_threads) {
     engine e = {0};
     sllm_error error = {0};
     sllm_model_params params = {.exact = exact, .n_threads = n_threads};
     if (sl_model_load(path, &params, &e.model, &error)) fail_msg("%s", error.message);
-    assert_int_equal(sl_work_new(e.model, N_CTX, &e.work, &error), SLLM_OK);
-    assert_int_equal(sl_kv_new(e.model, N_CTX, &e.kv, &error), SLLM_OK);
+    assert_int_equal(sl_work_new(e.model, &e.work, &error), SLLM_OK);
+    assert_int_equal(sl_kv_pool_new(e.model, type_of(e.model), N_PAGES, &e.pool, &error), SLLM_OK);
+    assert_int_equal(sl_kv_new(e.pool, N_CTX, &e.kv, &error), SLLM_OK);
     return e;
 }
 
 static void close_engine(engine *e) {
     sl_kv_free(e->kv);
+    sl_kv_pool_free(e->pool);
     sl_work_free(e->work);
     sl_model_free(e->model);
 }
@@ -164,7 +175,7 @@ static void test_refusals(void **state) {
     float *after = malloc((size_t)e.model->config.n_vocab * sizeof *after);
     sl_forward_params cancelling = {.is_cancelled = after_some, .user = &asked};
     sl_kv *kv = NULL;
-    sl_work *work = NULL;
+    sl_kv_pool *pool = NULL;
     (void)state;
     make_ids(&e, ids);
     feed(&e, ids, 30, 30, before);
@@ -181,10 +192,10 @@ static void test_refusals(void **state) {
     sl_kv_truncate(e.kv, 29);
     feed(&e, ids + 29, 1, 1, after);
     assert_same(&e, before, after, "a refused call", "mistral");
-    assert_int_equal(sl_kv_new(e.model, 0, &kv, &error), SLLM_ERROR_ARGUMENT);
-    assert_int_equal(sl_work_new(e.model, -1, &work, &error), SLLM_ERROR_ARGUMENT);
+    assert_int_equal(sl_kv_new(e.pool, 0, &kv, &error), SLLM_ERROR_ARGUMENT);
+    assert_int_equal(sl_kv_pool_new(e.model, SL_KV_F16, 0, &pool, &error), SLLM_ERROR_ARGUMENT);
     assert_null(kv);
-    assert_null(work);
+    assert_null(pool);
     free(before);
     free(after);
     close_engine(&e);
@@ -266,13 +277,16 @@ static sllm_status whole_life(const char *path, sllm_error *error) {
     sllm_model_params params = {.exact = true, .n_threads = 2};
     sl_model *model = NULL;
     sl_work *work = NULL;
+    sl_kv_pool *pool = NULL;
     sl_kv *kv = NULL;
     const int32_t ids[5] = {1, 2, 3, 4, 5};
     sllm_status status = sl_model_load(path, &params, &model, error);
-    if (!status) status = sl_work_new(model, 32, &work, error);
-    if (!status) status = sl_kv_new(model, 32, &kv, error);
+    if (!status) status = sl_work_new(model, &work, error);
+    if (!status) status = sl_kv_pool_new(model, type_of(model), 1, &pool, error);
+    if (!status) status = sl_kv_new(pool, 32, &kv, error);
     if (!status) status = sl_forward(model, work, kv, ids, 5, NULL, error);
     sl_kv_free(kv);
+    sl_kv_pool_free(pool);
     sl_work_free(work);
     sl_model_free(model);
     return status;
@@ -331,9 +345,10 @@ static void test_planned_bytes(void **state) {
         assert_int_equal(sllm_model_plan(models[m].path, NULL, N_CTX, 3, models[m].exact, &plan, &error), SLLM_OK);
         if (sl_model_load(models[m].path, &params, &e.model, &error)) fail_msg("%s", error.message);
         size_t start = fail_alloc_asked();
-        assert_int_equal(sl_work_new(e.model, N_CTX, &e.work, &error), SLLM_OK);
+        assert_int_equal(sl_work_new(e.model, &e.work, &error), SLLM_OK);
         size_t work = fail_alloc_asked() - start;
-        assert_int_equal(sl_kv_new(e.model, N_CTX, &e.kv, &error), SLLM_OK);
+        assert_int_equal(sl_kv_pool_new(e.model, type_of(e.model), N_PAGES, &e.pool, &error), SLLM_OK);
+        assert_int_equal(sl_kv_new(e.pool, N_CTX, &e.kv, &error), SLLM_OK);
         size_t kv = fail_alloc_asked() - start - work;
         size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a session keeps those of one position */
         assert_int_equal(plan.work_bytes, 3 * (work + logits));

@@ -428,41 +428,114 @@ static void check_exponential(const char *set) {
     }
 }
 
-static void check_attention(const char *set) {
-    static const int64_t dims[] = {8, 20, 64, 80, 128, 256}, positions[] = {1, 3, 4, 9, 130};
-    for (int d = 0; d < 6; d++)
-        for (int k = 0; k < 5; k++)
-            for (int type = SL_KV_F32; type <= SL_KV_F16; type++) {
-                int64_t dim = dims[d], n = positions[k];
-                size_t width = sl_kv_type_bytes((sl_kv_type)type), stride = (size_t)(dim + 8) * width;
-                float *values = random_floats((size_t)((dim + 8) * n), 1.0f), *q = random_floats((size_t)dim, 1.0f);
-                char *kv = malloc(stride * (size_t)n);
-                for (int64_t j = 0; j < n; j++)
-                    sl_kv_store((sl_kv_type)type, kv + (size_t)j * stride, values + j * (dim + 8), dim + 8);
-                if (type == SL_KV_F16) /* compare with what was stored */
-                    for (int64_t i = 0; i < (dim + 8) * n; i++) values[i] = sl_f16_to_f32(sl_f32_to_f16(values[i]));
-                float scores[130], out[256];
-                sl_kv_scores((sl_kv_type)type, scores, q, kv, stride, n, dim, 0.25f);
-                for (int64_t j = 0; j < n; j++) {
-                    double sum = 0.0, size = 0.0;
-                    for (int64_t i = 0; i < dim; i++) sum += (double)q[i] * values[j * (dim + 8) + i];
-                    for (int64_t i = 0; i < dim; i++) size += fabs((double)q[i] * values[j * (dim + 8) + i]);
-                    assert_close("kv_scores", set, n, j, scores[j], 0.25 * sum, 0, 5e-7 * size);
-                }
-                float alone;
-                sl_kv_scores((sl_kv_type)type, &alone, q, kv + stride * (size_t)(n - 1), stride, 1, dim, 0.25f);
-                assert_memory_equal(&alone, &scores[n - 1], 4);
-                sl_kv_mix((sl_kv_type)type, out, scores, kv, stride, n, dim);
-                for (int64_t i = 0; i < dim; i++) {
-                    double sum = 0.0, size = 0.0;
-                    for (int64_t j = 0; j < n; j++) sum += (double)scores[j] * values[j * (dim + 8) + i];
-                    for (int64_t j = 0; j < n; j++) size += fabs((double)scores[j] * values[j * (dim + 8) + i]);
-                    assert_close("kv_mix", set, n, i, out[i], sum, 0, 1e-6 * size);
-                }
-                free(values);
-                free(q);
-                free(kv);
+/* Attention of some rows over two pages against a plain sum in doubles over what the tiles hold. */
+static void check_pages(const char *set, sl_kv_type type, int dim, int n) {
+    enum { ROWS = 7, POSITIONS = 2 * SL_PAGE };
+    int width = sl_attend_width(dim);
+    size_t key_bytes = sl_kv_tile_bytes(type, dim, false), value_bytes = sl_kv_tile_bytes(type, dim, true);
+    float *x = random_floats((size_t)(dim * POSITIONS), 1.0f), *v = random_floats((size_t)(dim * POSITIONS), 1.0f);
+    float *q = random_floats((size_t)(dim * ROWS), 2.0f);
+    float *states = aligned_alloc(64, (size_t)((ROWS + 1) * width) * 4);
+    float *scratch = aligned_alloc(64, 2 * SL_PAGE * (size_t)sl_kv_width(dim) * 4);
+    uint8_t *keys = aligned_alloc(64, 2 * key_bytes), *values = aligned_alloc(64, 2 * value_bytes);
+    memset(keys, 0xff, 2 * key_bytes); /* positions that are not stored hold NaN */
+    memset(values, 0xff, 2 * value_bytes);
+    for (int j = 0; j < n; j++) {
+        sl_kv_store_key(type, keys + (size_t)(j / SL_PAGE) * key_bytes, j % SL_PAGE, x + j * dim, dim);
+        sl_kv_store_value(type, values + (size_t)(j / SL_PAGE) * value_bytes, j % SL_PAGE, v + j * dim, dim);
+    }
+    sl_attend_row rows[ROWS];
+    uint64_t visible[ROWS][2];
+    for (int r = 0; r < ROWS; r++) { /* a causal edge, a window, holes */
+        int last = n - 1 - r > 0 ? n - 1 - r : 0, first = r == 3 && last > 40 ? last - 40 : 0;
+        sl_attend_clear(states + r * width, dim);
+        visible[r][0] = visible[r][1] = 0;
+        for (int j = first; j <= last; j++)
+            if (r != 5 || j % 3 == 0) visible[r][j / SL_PAGE] |= (uint64_t)1 << (j % SL_PAGE);
+    }
+    sl_attend_task task = {.type = type, .head_dim = dim, .scale = 1 / sqrtf((float)dim), .scratch = scratch,
+                           .softcap = dim == 80 ? 5.0f : 0};
+    for (int page = 0; page < 2; page++) {
+        int some = 0;
+        task.keys = keys + (size_t)page * key_bytes;
+        task.values = values + (size_t)page * value_bytes;
+        for (int r = 0; r < ROWS; r++)
+            if (visible[r][page])
+                rows[some++] = (sl_attend_row){q + r * dim, states + r * width, visible[r][page]};
+        if (some) sl_attend_page(&task, rows, some);
+    }
+    for (int r = 0; r < ROWS; r++) {
+        float out[256], *alone = states + ROWS * width;
+        double p[POSITIONS], sum = 0;
+        for (int j = 0; j < n; j++) {
+            double score = 0;
+            for (int i = 0; i < dim; i++)
+                score += (double)q[r * dim + i] *
+                         sl_kv_key_at(type, keys + (size_t)(j / SL_PAGE) * key_bytes, j % SL_PAGE, i, dim);
+            score *= task.scale;
+            if (task.softcap > 0) score = task.softcap * tanh(score / task.softcap);
+            p[j] = visible[r][j / SL_PAGE] >> j % SL_PAGE & 1 ? exp(score) : 0;
+            sum += p[j];
+        }
+        sl_attend_finish(states + r * width, dim, out);
+        for (int i = 0; i < dim; i++) {
+            double mix = 0, size = 0;
+            for (int j = 0; j < n; j++) {
+                double value = sl_kv_value_at(type, values + (size_t)(j / SL_PAGE) * value_bytes, j % SL_PAGE, i, dim);
+                mix += p[j] / sum * value;
+                size += p[j] / sum * fabs(value);
             }
+            assert_close("attention", set, n, i, out[i], mix, 0, 1e-5 * size);
+        }
+        sl_attend_clear(alone, dim); /* the same bits without the other rows */
+        for (int page = 0; page < 2; page++) {
+            if (!visible[r][page]) continue;
+            task.keys = keys + (size_t)page * key_bytes;
+            task.values = values + (size_t)page * value_bytes;
+            sl_attend_page(&task, &(sl_attend_row){q + r * dim, alone, visible[r][page]}, 1);
+        }
+        assert_memory_equal(alone, states + r * width, (size_t)(SL_STATE_MIX + dim) * 4);
+    }
+    free(x);
+    free(v);
+    free(q);
+    free(states);
+    free(scratch);
+    free(keys);
+    free(values);
+}
+
+/* What is stored is within half a step of what was to be stored. */
+static void check_stored(const char *set, sl_kv_type type) {
+    enum { DIM = 64 };
+    float *x = random_floats(DIM, 1.0f);
+    uint8_t *tile = aligned_alloc(64, sl_kv_tile_bytes(SL_KV_F32, DIM, true));
+    double step = type == SL_KV_F32 ? 0 : type == SL_KV_F16 ? 1.0 / 1024 : type == SL_KV_Q8_0 ? 1.01 / 254 : 1.01 / 8;
+    for (int slot = 0; slot < SL_PAGE; slot += 9)
+        for (int values = 0; values < 2; values++) {
+            if (values) sl_kv_store_value(type, tile, slot, x, DIM);
+            else sl_kv_store_key(type, tile, slot, x, DIM);
+            for (int i = 0; i < DIM; i++) {
+                double amax = 0;
+                for (int j = i / 32 * 32; j < i / 32 * 32 + 32; j++) amax = fmax(amax, fabs((double)x[j]));
+                float held = values ? sl_kv_value_at(type, tile, slot, i, DIM)
+                                    : sl_kv_key_at(type, tile, slot, i, DIM);
+                assert_close(values ? "stored value" : "stored key", set, slot, i, held, (double)x[i], 0, step * amax);
+            }
+        }
+    free(x);
+    free(tile);
+}
+
+static void check_attention(const char *set) {
+    static const int dims[] = {8, 20, 64, 80, 96, 128, 256}, positions[] = {1, 3, 64, 65, 128};
+    for (int type = SL_KV_F32; type <= SL_KV_Q4_0; type++) {
+        check_stored(set, (sl_kv_type)type);
+        for (int d = 0; d < 7; d++)
+            for (int k = 0; k < 5; k++)
+                if (sl_kv_type_holds((sl_kv_type)type, dims[d]))
+                    check_pages(set, (sl_kv_type)type, dims[d], positions[k]);
+    }
 }
 
 static void check_rows(const char *set) {

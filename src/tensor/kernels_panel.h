@@ -1,0 +1,367 @@
+/* Products of quantised weights with rounded activations, over the vector names of simd_*.h: included by the tables of
+ * kernels that have them. A lane is a row (panel.h), so there are no horizontal sums.
+ *
+ * Two shapes of the same sum (its order is in kernels_table.h, so both give the same bits):
+ *   few tokens   codes are unpacked into registers and multiplied with each token; memory sets the speed.
+ *   many tokens  CHUNK columns of a panel are unpacked once into a tile of bytes in L1, and multiplied with TOKENS
+ *                tokens at a time. Every type becomes the same tile, also those without panels and rows that have not
+ *                been packed. Sums wait in y between column chunks.
+ */
+#ifndef SL_TENSOR_KERNELS_PANEL_H
+#define SL_TENSOR_KERNELS_PANEL_H
+
+#include "tensor/kernels_table.h"
+#include "tensor/panel.h"
+
+#include <string.h>
+
+enum { CHUNK = 512, ROWS = SL_PANEL_ROWS, FEW = 4, SOME = (TOKENS + 1) / 2 };
+
+/* ---------------------------------------------------------------- constants of a type, folded by the compiler */
+
+#define FORM_CASE(TYPE, name, id, block, bytes, group_, offset_, top_, has_min_) \
+    case SL_##TYPE: return (sl_codes){NULL, group_, offset_, top_, has_min_};
+VINLINE sl_codes form_of(sl_type type) {
+    switch (type) {
+        SL_QUANTISED(FORM_CASE)
+        default: return (sl_codes){0};
+    }
+}
+
+/* ---------------------------------------------------------------- a group of 32 columns from a panel */
+
+/* Vector v of 64 bytes. */
+VINLINE vint part_of(const uint8_t *bytes, int v) { return vi_load(bytes + v * (SL_WORD_BYTES / VECTORS)); }
+
+/* The bits that 5- and 6-bit codes have beyond a nibble, of word w, in place. */
+VINLINE vint upper_bits(int bits, const vint planes[2], int w) {
+    if (bits == 5) return vi_and(vi_shift(planes[0], w - 4), vi_set1_8(0x10));
+    return vi_and(vi_shift(planes[w / 4], 2 * (w % 4) - 4), vi_set1_8(0x30));
+}
+
+VINLINE vint narrow_word(int bits, const vint planes[3], int w) {
+    vint low = vi_and(vi_shift(planes[w / 4], 2 * (w % 4)), vi_set1_8(3));
+    return bits == 2 ? low : vi_or(low, vi_and(vi_shift(planes[2], w - 2), vi_set1_8(4)));
+}
+
+/* The eight words of a group, vector v of each, ready to be multiplied. */
+VINLINE void unpack_group(sl_type type, const uint8_t *codes, int v, vint w[8]) {
+    sl_panel_form f = sl_panel_form_of(type);
+    sl_codes form = form_of(type);
+    if (f.bits == 8) {
+#pragma GCC unroll 8
+        for (int q = 0; q < 8; q++) w[q] = ready_codes(form, part_of(codes + 64 * q, v));
+        return;
+    }
+    if (f.bits < 4) {
+        vint planes[3];
+        for (int i = 0; i < f.bits; i++) planes[i] = part_of(codes + 64 * i, v);
+#pragma GCC unroll 8
+        for (int q = 0; q < 8; q++) w[q] = narrow_word(f.bits, planes, q);
+        return;
+    }
+    vint planes[2], mask = vi_set1_8(15);
+    for (int i = 0; i < f.bits - 4; i++) planes[i] = part_of(codes + 256 + 64 * i, v);
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        vint both = part_of(codes + 64 * q, v);
+        w[q] = vi_and(both, mask);
+        w[q + 4] = vi_and(vi_shift(both, 4), mask);
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < 8; q++) {
+        if (f.bits > 4) w[q] = vi_or(w[q], upper_bits(f.bits, planes, q));
+        if (f.book) w[q] = vi_look_up(f.book, w[q]);
+        if (f.book && form.top) w[q] = vi_add8(w[q], vi_set1_8(form.offset));
+        if (f.book) w[q] = ready_codes(form, w[q]);
+    }
+}
+
+/* Scale and minimum of scale group g of a block, rows of vector v. */
+VINLINE void scales_of(sl_type type, const uint8_t *head, int g, int v, vfloat *scale, vfloat *min) {
+    sl_panel_form f = sl_panel_form_of(type);
+    const uint8_t *d = head + 2 * LANES * v, *m = d + 2 * ROWS, *bytes = head + 16 * g + LANES * v;
+    int n_groups = f.block / f.group;
+    *min = vf_zero();
+    switch (f.head) {
+    case SL_HEAD_F16: *scale = vf_from_f16(d); break;
+    case SL_HEAD_F16_MIN: *scale = vf_from_f16(d), *min = vf_from_f16(m); break;
+    case SL_HEAD_BF16: *scale = vf_from_bf16(d); break;
+    case SL_HEAD_I8: *scale = vf_mul(vf_from_f16(d), vf_from_i8(bytes + 32)); break;
+    case SL_HEAD_U8_MIN:
+        *scale = vf_mul(vf_from_f16(d), vf_from_u8(bytes + 64));
+        *min = vf_negate(vf_mul(vf_from_f16(m), vf_from_u8(bytes + 64 + 16 * n_groups)));
+        break;
+    case SL_HEAD_U4_MIN:
+        *scale = vf_mul(vf_from_f16(d), vf_from_nibbles(bytes + 64, false));
+        *min = vf_negate(vf_mul(vf_from_f16(m), vf_from_nibbles(bytes + 64, true)));
+        break;
+    case SL_HEAD_NONE: *scale = vf_zero(); break;
+    }
+}
+
+/* sum + integer dot * (w scale * x scale) [+ min * shift], each operation rounded. */
+VINLINE vfloat add_group(sl_codes form, vfloat sum, vint dot, vfloat scale, vfloat min, const sl_rounded *a, int64_t b,
+                         int half) {
+    bool by32 = form.group == 32;
+    int32_t x_sum = by32 ? a->sum32[b] : a->sum16[2 * b + half];
+    int offset = code_offset(form);
+    if (offset) dot = vi_sub(dot, vi_set1(offset * x_sum));
+    sum = vf_add(sum, vf_mul(vi_to_vf(dot), vf_mul(scale, vf_set1(a->scale[b]))));
+    if (!form.has_min) return sum;
+    return vf_add(sum, vf_mul(min, vf_set1(by32 ? a->shift[b] : a->scale[b] * (float)x_sum)));
+}
+
+/* ---------------------------------------------------------------- few tokens */
+
+/* Group b of the row (group g of its block) times n tokens. */
+VINLINE void add_columns(sl_type type, const uint8_t *block, int g, int64_t b, const sl_rounded a[], int n,
+                         vfloat sums[VECTORS][FEW]) {
+    sl_panel_form f = sl_panel_form_of(type);
+    sl_codes form = form_of(type);
+    const uint8_t *codes = block + f.head_bytes + g * f.group_bytes;
+    int halves = 32 / f.group, words = f.group / 4;
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) {
+        vint w[8];
+        unpack_group(type, codes, v, w);
+#pragma GCC unroll 2
+        for (int h = 0; h < halves; h++) {
+            vfloat scale, min;
+            scales_of(type, block, g * halves + h, v, &scale, &min);
+#pragma GCC unroll 4
+            for (int i = 0; i < n; i++) {
+                vint dot = dot_words(form, w + h * words, a[i].codes + 32 * b + 16 * h, words);
+                sums[v][i] = add_group(form, sums[v][i], dot, scale, min, &a[i], b, h);
+            }
+        }
+    }
+}
+
+/* One panel, whose first row is r, times tokens [t, t + n). */
+VINLINE void few_panel(sl_type type, const sl_product *p, const uint8_t *block, int64_t r, int rows, int64_t t, int n) {
+    sl_panel_form f = sl_panel_form_of(type);
+    sl_rounded a[FEW];
+    vfloat sums[VECTORS][FEW];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        a[i] = sl_rounded_at(p->blocks, p->n, t + i);
+        for (int v = 0; v < VECTORS; v++) sums[v][i] = vf_zero();
+    }
+    for (int64_t b = 0; b < p->n / 32; b += f.block / 32, block += sl_panel_block_bytes(f))
+        for (int g = 0; g < f.block / 32; g++) add_columns(type, block, g, b + g, a, n, sums);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        float out[ROWS], *y = p->y + (size_t)(t + i) * p->y_stride + r;
+        for (int v = 0; v < VECTORS; v++) vf_store(out + LANES * v, sums[v][i]);
+        for (int j = 0; j < rows; j++) y[j] = p->bias ? out[j] + p->bias[r + j] : out[j];
+    }
+}
+
+VINLINE void few_tokens(sl_type type, const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int n) {
+    size_t panel_bytes = (size_t)(p->n / sl_panel_form_of(type).block) * (size_t)sl_panel_block_bytes(sl_panel_form_of(type));
+    for (int64_t r = r0; r < r1; r += ROWS)
+        few_panel(type, p, p->panels + (size_t)(r / ROWS) * panel_bytes, r, r1 - r < ROWS ? (int)(r1 - r) : ROWS, t0, n);
+}
+
+/* ---------------------------------------------------------------- many tokens */
+
+/* Words of CHUNK columns, ready to be multiplied; scales and mins [scale group][row]. */
+typedef struct tile {
+    _Alignas(64) uint8_t codes[CHUNK * ROWS];
+    _Alignas(64) float scales[CHUNK / 16][ROWS];
+    _Alignas(64) float mins[CHUNK / 16][ROWS];
+} tile;
+
+/* n columns, a multiple of the block, of a panel from its block on. */
+VINLINE void tile_from_panel(sl_type type, const uint8_t *block, int n, tile *out) {
+    sl_panel_form f = sl_panel_form_of(type);
+    int halves = 32 / f.group, per_block = f.block / 32;
+    for (int b = 0; b < n / 32; b++) {
+        int g = b % per_block;
+        for (int v = 0; v < VECTORS; v++) {
+            vint w[8];
+            unpack_group(type, block + f.head_bytes + g * f.group_bytes, v, w);
+#pragma GCC unroll 8
+            for (int q = 0; q < 8; q++) vi_store(out->codes + 64 * (8 * b + q) + v * (64 / VECTORS), w[q]);
+            for (int h = 0; h < halves; h++) {
+                vfloat scale, min;
+                scales_of(type, block, g * halves + h, v, &scale, &min);
+                vf_store(out->scales[b * halves + h] + LANES * v, scale);
+                if (form_of(type).has_min) vf_store(out->mins[b * halves + h] + LANES * v, min);
+            }
+        }
+        if (g == per_block - 1) block += sl_panel_block_bytes(f);
+    }
+}
+
+/* The same for types without panels, from `rows` rows of the file, by the type's scalar unpacker. */
+static void tile_from_rows(sl_type type, const uint8_t *w, size_t row_bytes, int rows, int n, tile *out) {
+    const sl_type_info *info = sl_type_get(type);
+    const sl_codes *form = sl_type_codes(type);
+    int groups = info->block / form->group, offset = form->top ? form->offset : 0;
+    memset(out, 0, sizeof *out);
+    for (int r = 0; r < rows; r++) {
+        const uint8_t *block = w + (size_t)r * row_bytes;
+        for (int c = 0, g = 0; c < n; c += info->block, g += groups, block += info->bytes) {
+            int8_t codes[SL_MAX_BLOCK];
+            float scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS];
+            form->unpack(block, codes, scales, mins);
+            for (int i = 0; i < info->block; i++)
+                out->codes[64 * ((c + i) / 4) + 4 * r + i % 4] = (uint8_t)(codes[i] + offset);
+            for (int i = 0; i < groups; i++) {
+                out->scales[g + i][r] = scales[i];
+                if (form->has_min) out->mins[g + i][r] = mins[i];
+            }
+        }
+    }
+    for (int at = 0; !form->top && at < n * ROWS; at += SL_WORD_BYTES / VECTORS)
+        vi_store(out->codes + at, ready_codes(*form, vi_load(out->codes + at)));
+}
+
+/* Where a column chunk finds its activations and leaves its sums, for up to TOKENS tokens. */
+typedef struct columns {
+    const int8_t *codes[TOKENS];
+    const float *scales[TOKENS], *shifts[TOKENS];
+    const int32_t *sums[TOKENS]; /* of 32 or 16, as the type's groups */
+    float *y[TOKENS];
+    const float *bias; /* NULL unless this is the last chunk */
+    int rows, groups;  /* valid rows; groups of the type in this chunk */
+    bool first;
+} columns;
+
+VINLINE vfloat load_sums(const columns *c, int v, int i) {
+    if (c->first) return vf_zero();
+    if (c->rows == ROWS) return vf_load(c->y[i] + LANES * v);
+    float lanes[ROWS] = {0};
+    memcpy(lanes, c->y[i], (size_t)c->rows * 4);
+    return vf_load(lanes + LANES * v);
+}
+
+VINLINE void store_sums(const columns *c, int i, vfloat sums[VECTORS][TOKENS]) {
+    float lanes[ROWS] = {0};
+    if (c->bias) memcpy(lanes, c->bias, (size_t)c->rows * 4);
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) {
+        vfloat sum = c->bias ? vf_add(sums[v][i], vf_load(lanes + LANES * v)) : sums[v][i];
+        vf_store(c->rows == ROWS ? c->y[i] + LANES * v : lanes + LANES * v, sum);
+    }
+    if (c->rows < ROWS) memcpy(c->y[i], lanes, (size_t)c->rows * 4);
+}
+
+/* The inner loop: one tile times n tokens (n and form constants). */
+VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n) {
+    vfloat sums[VECTORS][TOKENS];
+    int offset = code_offset(form), words = form.group / 4, per32 = 32 / form.group;
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) sums[v][i] = load_sums(c, v, i);
+    for (int g = 0; g < c->groups; g++) {
+        vint dots[VECTORS][TOKENS];
+        dot_tile(form, w->codes + (size_t)g * words * SL_WORD_BYTES, c->codes, g * form.group, words, n, dots);
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++) {
+            float x_scale = c->scales[i][g / per32];
+            int32_t x_sum = c->sums[i][g];
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) {
+                vint dot = offset ? vi_sub(dots[v][i], vi_set1(offset * x_sum)) : dots[v][i];
+                vfloat scale = vf_mul(vf_load(w->scales[g] + LANES * v), vf_set1(x_scale));
+                sums[v][i] = vf_add(sums[v][i], vf_mul(vi_to_vf(dot), scale));
+                if (!form.has_min) continue;
+                float shift = per32 == 1 ? c->shifts[i][g] : x_scale * (float)x_sum;
+                sums[v][i] = vf_add(sums[v][i], vf_mul(vf_load(w->mins[g] + LANES * v), vf_set1(shift)));
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) store_sums(c, i, sums);
+}
+
+/* One tile times all tokens. */
+VINLINE void multiply_tokens(sl_codes form, const sl_product *p, const tile *w, int64_t r, int rows, int64_t column,
+                             int n_columns, int64_t t0, int64_t t1) {
+    columns c = {.rows = rows, .groups = n_columns / form.group, .first = column == 0,
+                 .bias = p->bias && column + n_columns == p->n ? p->bias + r : NULL};
+    for (int64_t token = t0; token < t1;) {
+        int n = t1 - token >= TOKENS ? TOKENS : t1 - token >= SOME ? SOME : 1;
+        for (int i = 0; i < n; i++) {
+            sl_rounded a = sl_rounded_at(p->blocks, p->n, token + i);
+            c.codes[i] = a.codes + column;
+            c.scales[i] = a.scale + column / 32;
+            c.shifts[i] = a.shift + column / 32;
+            c.sums[i] = form.group == 32 ? a.sum32 + column / 32 : a.sum16 + column / 16;
+            c.y[i] = p->y + (size_t)(token + i) * p->y_stride + r;
+        }
+        if (n == TOKENS) multiply_tile(form, w, &c, TOKENS);
+        else if (n == SOME) multiply_tile(form, w, &c, SOME);
+        else multiply_tile(form, w, &c, 1);
+        token += n;
+    }
+}
+
+typedef void tile_multiplier(const sl_product *p, const tile *w, int64_t r, int rows, int64_t column, int n_columns,
+                             int64_t t0, int64_t t1);
+typedef void panel_packer(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel);
+static panel_packer pack;
+
+/* Columns [column, column + n) of 16 rows from r on, wherever they come from. `small` holds a chunk's panel. */
+VINLINE void fill_tile(sl_type type, const sl_product *p, int64_t r, int rows, int64_t column, int n, uint8_t *small,
+                       tile *out) {
+    sl_panel_form f = sl_panel_form_of(type);
+    const sl_type_info *info = sl_type_get(type);
+    const uint8_t *w = p->w + (size_t)r * p->row_bytes + (size_t)(column / info->block) * info->bytes;
+    if (f.head == SL_HEAD_NONE) {
+        tile_from_rows(type, w, p->row_bytes, rows, n, out);
+        return;
+    }
+    if (p->panels) {
+        size_t blocks = (size_t)(r / ROWS) * (size_t)(p->n / f.block) + (size_t)(column / f.block);
+        tile_from_panel(type, p->panels + blocks * (size_t)sl_panel_block_bytes(f), n, out);
+        return;
+    }
+    pack(type, w, p->row_bytes, rows, n, small);
+    tile_from_panel(type, small, n, out);
+}
+
+VINLINE void many_tokens(sl_type type, tile_multiplier *multiply, const sl_product *p, int64_t r0, int64_t r1,
+                         int64_t t0, int64_t t1) {
+    tile w;
+    _Alignas(64) uint8_t small[CHUNK / 32 * (64 + 512)]; /* the largest panel of a chunk is smaller */
+    for (int64_t r = r0; r < r1; r += ROWS) {
+        int rows = r1 - r < ROWS ? (int)(r1 - r) : ROWS;
+        for (int64_t column = 0; column < p->n; column += CHUNK) {
+            int n_columns = p->n - column < CHUNK ? (int)(p->n - column) : CHUNK;
+            fill_tile(type, p, r, rows, column, n_columns, small, &w);
+            multiply(p, &w, r, rows, column, n_columns, t0, t1);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- one function a type */
+
+#define DEFINE_TYPE(TYPE, name, id, block, bytes, group, offset, top, has_min) \
+    static void multiply_##name(const sl_product *p, const tile *w, int64_t r, int rows, int64_t column, \
+                                int n_columns, int64_t t0, int64_t t1) { \
+        multiply_tokens(form_of(SL_##TYPE), p, w, r, rows, column, n_columns, t0, t1); \
+    } \
+    static void codes_##name(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) { \
+        if (!p->panels || t1 - t0 > FEW) many_tokens(SL_##TYPE, multiply_##name, p, r0, r1, t0, t1); \
+        else if (t1 - t0 == 1) few_tokens(SL_##TYPE, p, r0, r1, t0, 1); \
+        else if (t1 - t0 == 2) few_tokens(SL_##TYPE, p, r0, r1, t0, 2); \
+        else if (t1 - t0 == 3) few_tokens(SL_##TYPE, p, r0, r1, t0, 3); \
+        else if (t1 - t0 == 4) few_tokens(SL_##TYPE, p, r0, r1, t0, 4); \
+    }
+SL_QUANTISED(DEFINE_TYPE)
+
+#define TYPE_ROW(TYPE, name, ...) [SL_##TYPE] = codes_##name,
+static void (*const codes_by_type[SL_TYPE_COUNT])(const sl_product *, int64_t, int64_t, int64_t, int64_t) = {
+    SL_QUANTISED(TYPE_ROW)
+};
+
+static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    codes_by_type[p->type](p, r0, r1, t0, t1);
+}
+
+#endif
