@@ -8,7 +8,7 @@ endforeach()
 add_library(sllm_kernels STATIC ${tensor_sources} ${ground_sources})
 target_link_libraries(sllm_kernels PUBLIC sllm_flags Threads::Threads m)
 
-foreach(name IN ITEMS test_ops test_pool test_types)
+foreach(name IN ITEMS test_ops test_panel test_pool test_types)
   add_executable(${name} tests/unit/${name}.c tests/emulate/safetensors.c)
   target_include_directories(${name} PRIVATE tests/emulate/cmocka)
   target_compile_definitions(${name} PRIVATE SLLM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
@@ -19,6 +19,8 @@ endforeach()
 # Three sets of kernels; a processor without the dot-product instructions has two of them.
 add_test(NAME neon.test_types COMMAND test_types)
 add_test(NAME neon.test_pool COMMAND test_pool)
+add_test(NAME neon.test_panel COMMAND test_panel)
 add_test(NAME neon.test_ops COMMAND test_ops 3)
 add_test(NAME neon.test_ops_without_dot COMMAND ${CMAKE_CROSSCOMPILING_EMULATOR} -cpu cortex-a72 $<TARGET_FILE:test_ops> 2)
-set_tests_properties(neon.test_types neon.test_pool neon.test_ops neon.test_ops_without_dot PROPERTIES TIMEOUT 600)
+set_tests_properties(neon.test_types neon.test_pool neon.test_panel neon.test_ops neon.test_ops_without_dot 
+                     PROPERTIES TIMEOUT 600)
