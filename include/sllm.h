@@ -142,18 +142,50 @@ SLLM_API void sllm_model_get_info(const sllm_model *model, sllm_model_info *info
  * licence, generation defaults). The caller frees *json. */
 SLLM_API sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error *error);
 
-/* Memory before loading: reads headers only. kv: 16 (f16) or 32 (f32) bits a value. */
+/* How keys and values of past positions are kept. AUTO: f32 in exact arithmetic and for models stored in f32, else f16.
+ * q8_0 and q4_0 take about half and a quarter of f16's memory, and need heads whose size 32 divides. */
+typedef enum sllm_kv_type { SLLM_KV_AUTO, SLLM_KV_F32, SLLM_KV_F16, SLLM_KV_Q8_0, SLLM_KV_Q4_0 } sllm_kv_type;
+
+/* What a plan is made for. Zeroes are the defaults. */
+typedef struct sllm_plan_params {
+    const char *type;     /* NULL: the file's own types; otherwise as if the matrices were quantised to that type
+                             ("q4_k_m", "q8_0", "f16", ...) */
+    int n_ctx;            /* 0: min(4096, n_ctx_train) */
+    int n_batch;          /* sequences held at once; 0: 1 */
+    int n_prompt;         /* tokens of the prompt whose time is told; 0: 512, or what fits */
+    int n_threads;        /* 0: all that the process may use */
+    bool exact;
+    sllm_kv_type kv_type;
+    const sllm_machine_speed *speed; /* what the machine can do; NULL: no times */
+} sllm_plan_params;
+
+SLLM_API void sllm_plan_params_init(sllm_plan_params *params);
+
+/* Memory and speed before loading. total_bytes is the sum of the five above it: what a process takes once the context
+ * is full and all weights have been used, its program and libraries included. */
 typedef struct sllm_plan {
-    uint64_t weights_bytes, kv_bytes, work_bytes, total_bytes;
+    uint64_t weights_bytes;    /* in the form that is multiplied; of tables that are only looked up, a part */
+    uint64_t kv_bytes;         /* keys and values of n_batch full contexts */
+    uint64_t work_bytes;       /* scratch and logits */
+    uint64_t vocabulary_bytes; /* estimated from the number of tokens */
+    uint64_t program_bytes;
+    uint64_t total_bytes;
     uint64_t memory_free, memory_total;
-    int n_ctx, n_ctx_train, n_batch;
+    int n_ctx, n_ctx_train, n_batch, n_prompt;
     bool fits;
+    uint64_t token_bytes;      /* weights, keys and values read for one token (of each sequence) after n_prompt */
+    /* Estimates from the machine's measured figures; 0 without them. Generation is of all sequences together. */
+    double tokens_per_second, prompt_tokens_per_second;
+    double time_to_first_token_s; /* of a prompt of n_prompt tokens, the model being loaded and its weights laid out */
 } sllm_plan;
 
-/* `type` NULL: the file's own types; otherwise the plan as if the matrices were quantised to that type ("q4_k_m",
- * "q8_0", "f16", ...). n_ctx 0: min(4096, n_ctx_train). n_batch: sequences held at once, >= 1. */
-SLLM_API sllm_status sllm_model_plan(const char *path, const char *type, int n_ctx, int n_batch, bool exact,
-                                     sllm_plan *plan, sllm_error *error);
+/* Reads headers only. SLLM_ERROR_CONTEXT when n_ctx is more than the model was trained for, SLLM_ERROR_ARGUMENT when its
+ * heads cannot be kept as kv_type. */
+SLLM_API sllm_status sllm_model_plan(const char *path, const sllm_plan_params *params, sllm_plan *plan,
+                                     sllm_error *error);
+/* The same for a model that is loaded; `exact` and n_threads are the model's, `type` must be NULL. */
+SLLM_API sllm_status sllm_model_plan_loaded(const sllm_model *model, const sllm_plan_params *params, sllm_plan *plan,
+                                            sllm_error *error);
 /* The names sllm_model_plan takes for `type`, NULL-terminated. */
 SLLM_API const char *const *sllm_plan_types(void);
 
@@ -214,10 +246,6 @@ SLLM_API sllm_status sllm_template_render_text(const char *source, size_t source
 /* ---------------------------------------------------------------- session */
 
 typedef struct sllm_session sllm_session;
-
-/* How keys and values of past positions are kept. AUTO: f32 in exact arithmetic and for models stored in f32, else f16.
- * q8_0 and q4_0 take about half and a quarter of f16's memory, and need heads whose size 32 divides. */
-typedef enum sllm_kv_type { SLLM_KV_AUTO, SLLM_KV_F32, SLLM_KV_F16, SLLM_KV_Q8_0, SLLM_KV_Q4_0 } sllm_kv_type;
 
 typedef struct sllm_session_params {
     int n_ctx; /* positions to hold; 0: min(4096, n_ctx_train). More than n_ctx_train is an error */
@@ -371,11 +399,113 @@ SLLM_API sllm_status sllm_generate(sllm_session *session, const int32_t *ids, si
                                    const sllm_generate_params *params, sllm_generation *out, sllm_error *error);
 SLLM_API void sllm_generation_free(sllm_generation *generation);
 
+/* ---------------------------------------------------------------- many at once */
+
+/* A batch computes many generations together, which is faster than one after the other: each step reads the weights once
+ * for all of them. Every answer is the same bytes as sllm_generate's in a session of n_ctx, whatever else is in the
+ * batch, in whatever order it came, with and without the prefix cache. A request that fails or is cancelled ends alone.
+ *
+ * Threads: one thread at a time owns the batch; it calls sllm_batch_step and _free, and in these calls all callbacks run,
+ * `done` and those of the parameters. sllm_batch_add, _cancel and _get_stats may be called from any thread at any time
+ * before _free, and from the callbacks. */
+typedef struct sllm_batch sllm_batch;
+
+typedef struct sllm_batch_params {
+    int n_ctx;            /* positions of one generation, prompt and answer; 0: min(4096, n_ctx_train) */
+    int n_sequences;      /* generations computed at once at most, 1..1024; 0: 8 */
+    int n_rows;           /* tokens that one step computes at most, about: a long prompt is computed in pieces between the
+                             tokens of the others. 16..8192; 0: 256 */
+    sllm_kv_type kv_type;
+    uint64_t kv_bytes;    /* memory for keys and values, which also bounds how many generations are computed at once; one
+                             context is had in any case. 0: n_sequences contexts, but at most half of the free memory */
+    bool no_prefix_cache; /* compute every prompt whole, though another began with the same tokens */
+} sllm_batch_params;
+
+SLLM_API void sllm_batch_params_init(sllm_batch_params *params);
+
+/* The model must outlive the batch. `params` NULL: defaults. */
+SLLM_API sllm_status sllm_batch_new(sllm_model *model, const sllm_batch_params *params, sllm_batch **batch,
+                                    sllm_error *error);
+/* Ends what was added and is not done: its receivers hear SLLM_ERROR_CANCELLED and may not add again. */
+SLLM_API void sllm_batch_free(sllm_batch *batch);
+
+/* Called once for every request that was added. SLLM_OK: *generation is the receiver's, who frees it with
+ * sllm_generation_free (the struct itself may be copied and is gone after the call). Otherwise generation is NULL and
+ * *error says why. `user` is the parameters'. */
+typedef void (*sllm_batch_done)(void *user, sllm_status status, sllm_generation *generation, const sllm_error *error);
+
+/* Queues a generation after ids [n], n >= 1, which are copied. Of *params (NULL: defaults) the struct is copied; what it
+ * points to (stop strings, choices, logit bias) and `user` must live until `done` was called. *id, which may be NULL,
+ * names the request for sllm_batch_cancel. Parameters out of range and ids outside the vocabulary are
+ * SLLM_ERROR_ARGUMENT here, and nothing was added; what else is wrong `done` is told. Requests begin in the order they
+ * were added. Times in the generation count from its beginning, not from here. */
+SLLM_API sllm_status sllm_batch_add(sllm_batch *batch, const int32_t *ids, size_t n, const sllm_generate_params *params,
+                                    sllm_batch_done done, uint64_t *id, sllm_error *error);
+/* Ends a request in the next step: with SLLM_FINISH_CANCELLED and what was made so far, or, when it had not begun, with
+ * SLLM_ERROR_CANCELLED. False: there is none of that id (any more). */
+SLLM_API bool sllm_batch_cancel(sllm_batch *batch, uint64_t id);
+
+/* Computes once for all that are under way. *more: something is left to do. Errors of requests go to their `done`; this
+ * returns an error only for NULL. */
+SLLM_API sllm_status sllm_batch_step(sllm_batch *batch, bool *more, sllm_error *error);
+/* Returns when there is something to do, or after `seconds`. For the owner, when a step said that nothing is left. */
+SLLM_API void sllm_batch_wait(sllm_batch *batch, double seconds);
+
+typedef struct sllm_batch_stats {
+    size_t waiting, running, finished, failed; /* requests */
+    size_t prompt_tokens, reused_tokens, completion_tokens; /* of those that began; completion: of those that finished */
+    size_t steps, rows;                        /* rows: tokens computed */
+    size_t n_pages, n_pages_free;              /* keys and values; what the prefix cache holds is not free */
+} sllm_batch_stats;
+SLLM_API void sllm_batch_get_stats(sllm_batch *batch, sllm_batch_stats *stats);
+
 /* Ids for fill-in-the-middle: the model's prefix / suffix / middle tokens around the two texts.
  * SLLM_ERROR_UNSUPPORTED when the vocabulary has no such tokens. */
 SLLM_API sllm_status sllm_infill_tokens(const sllm_model *model, const char *prefix, size_t prefix_length,
                                         const char *suffix, size_t suffix_length, sllm_tokens *tokens,
                                         sllm_error *error);
+
+/* ---------------------------------------------------------------- measuring */
+
+/* One measured case: n_batch sequences, each with `depth` tokens before it, that take in a prompt together or generate
+ * token by token. Only forward passes are timed: no sampling, no text. */
+typedef struct sllm_bench_row {
+    bool generate;
+    int depth, n_batch, n_tokens; /* n_tokens: of each sequence */
+    int n_repeat;
+    double seconds, seconds_least, seconds_most; /* of one run: median, least, most */
+    double tokens_per_second;     /* of all sequences together, by the median */
+    uint64_t bytes;               /* weights, keys and values that one run reads, each as often as a forward needs it */
+    uint64_t int8_macs, f32_macs; /* multiply-adds of one run, attention included */
+    uint64_t logits_hash;         /* FNV-1a of the first sequence's last logits: the same for any threads, batch and
+                                     repetition, and for a prompt of as many tokens as were generated */
+} sllm_bench_row;
+
+typedef struct sllm_bench_params {
+    int n_prompt, n_generate;     /* tokens; 0: that test is left out */
+    const int *depths, *batches;  /* [n_depths], [n_batches] */
+    size_t n_depths, n_batches;
+    int n_repeat;                 /* >= 1 */
+    sllm_kv_type kv_type;
+    uint64_t seed;                /* of the tokens, which are random ones */
+    bool (*on_row)(void *user, const sllm_bench_row *row); /* may be NULL; false cancels */
+    bool (*is_cancelled)(void *user);                      /* may be NULL; asked often */
+    void *user;
+} sllm_bench_params;
+
+/* 512 and 64 tokens, depth 0, batch 1, 3 repetitions. */
+SLLM_API void sllm_bench_params_init(sllm_bench_params *params);
+/* Runs every case: for each depth and batch the prompt, then generation. All is checked before work starts:
+ * SLLM_ERROR_CONTEXT when a depth and its tokens do not fit the model's context, SLLM_ERROR_MEMORY when keys and values do
+ * not fit the memory that is free. SLLM_ERROR_CANCELLED after rows that were already given. */
+SLLM_API sllm_status sllm_bench(const sllm_model *model, const sllm_bench_params *params, sllm_error *error);
+
+/* What the process holds, in bytes: the largest so far, and now as its own and as mapped files. Zeroes where the system
+ * does not say. */
+typedef struct sllm_memory {
+    uint64_t peak, resident, anonymous, file;
+} sllm_memory;
+SLLM_API void sllm_memory_info(sllm_memory *memory);
 
 /* ---------------------------------------------------------------- tensor files (inspect, compare, logits) */
 

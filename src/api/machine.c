@@ -49,7 +49,7 @@ sllm_status sllm_machine_measure(int n_threads, sllm_machine_speed *speed, sllm_
     return sl_measure(n_threads ? n_threads : sl_cpu_count(), speed, error);
 }
 
-/* The value in kB of a line "NAME:  123 kB" of /proc/meminfo, in bytes; 0 when there is none. */
+/* The value in kB of a line "NAME:  123 kB" of /proc/meminfo or /proc/self/status, in bytes; 0 when there is none. */
 static uint64_t meminfo(FILE *file, const char *name) {
     char line[256];
     uint64_t kilobytes;
@@ -66,6 +66,18 @@ static bool read_number(const char *path, uint64_t *value) {
     bool found = file && fscanf(file, "%" SCNu64, value) == 1;
     if (file) fclose(file);
     return found;
+}
+
+void sllm_memory_info(sllm_memory *memory) {
+    if (!memory) return;
+    *memory = (sllm_memory){0};
+    FILE *file = fopen("/proc/self/status", "r");
+    if (!file) return;
+    memory->peak = meminfo(file, "VmHWM");
+    memory->resident = meminfo(file, "VmRSS");
+    memory->anonymous = meminfo(file, "RssAnon");
+    memory->file = meminfo(file, "RssFile");
+    fclose(file);
 }
 
 /* Page cache that the kernel gives back when asked counts as used by a container; this is how much of it there is. */

@@ -1,6 +1,7 @@
 /* The public functions over the model room: loading, what a model is, and what it will take. */
 #include "api/handles.h"
 #include "base/buffer.h"
+#include "base/checked.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 void sllm_model_params_init(sllm_model_params *params) {
     if (params) *params = (sllm_model_params){0};
@@ -201,94 +203,138 @@ sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error
 
 /* ---------------------------------------------------------------- what it will take */
 
-/* The headers of a model: configuration, and the bytes of its tensors. */
-typedef struct headers {
-    sl_arena arena;
-    sl_gguf *gguf;
-    sl_checkpoint *checkpoint;
-    sl_config config;
-    uint64_t tensor_bytes;
-    bool only_f32;
-} headers;
-
-static void headers_close(headers *h) {
-    sl_checkpoint_close(h->checkpoint);
-    sl_gguf_close(h->gguf);
-    sl_arena_free(&h->arena);
+void sllm_plan_params_init(sllm_plan_params *params) {
+    if (params) *params = (sllm_plan_params){0};
 }
 
-static sllm_status headers_open(headers *h, const char *path, sllm_error *error) {
-    sllm_status status;
-    bool is_folder = sl_path_is_directory(path);
-    if (is_folder) {
-        status = sl_checkpoint_open(path, false, &h->checkpoint, error);
-        if (!status) status = sl_config_from_json(h->checkpoint->config, &h->arena, &h->config, error);
-    } else {
-        status = sl_gguf_open(path, &h->gguf, error);
-        if (!status) status = sl_config_from_gguf(h->gguf, &h->arena, &h->config, error);
+/* What a plan is made from: the headers of a file, or a model that is loaded. */
+typedef struct subject {
+    const sl_config *config;
+    sl_tensors tensors;
+    bool exact;
+    int n_threads;
+} subject;
+
+static bool only_f32(const sl_tensors *tensors) {
+    for (size_t i = 0; i < sl_tensors_count(tensors); i++) {
+        const sl_tensor *t = sl_tensors_at(tensors, i);
+        if (t->n_dims > 1 && t->type != SL_F32 && t->type != SL_F64) return false;
     }
-    if (status) return status;
-    sl_tensors tensors = {h->gguf, is_folder ? h->checkpoint->weights : NULL};
-    h->only_f32 = true;
-    for (size_t i = 0; i < sl_tensors_count(&tensors); i++) {
-        const sl_tensor *t = sl_tensors_at(&tensors, i);
-        h->tensor_bytes += t->bytes;
-        if (t->n_dims > 1 && t->type != SL_F32 && t->type != SL_F64) h->only_f32 = false;
-    }
+    return true;
+}
+
+static sllm_status choose_sizes(const sl_config *c, const sllm_plan_params *p, sllm_plan *plan, sllm_error *error) {
+    if (p->n_ctx < 0 || p->n_batch < 0 || p->n_prompt < 0)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a plan for %d sequences of %d positions and prompts of %d; need at "
+                       "least 1 of each", p->n_batch, p->n_ctx, p->n_prompt);
+    *plan = (sllm_plan){.n_ctx_train = c->n_ctx_train, .n_batch = p->n_batch ? p->n_batch : 1};
+    plan->n_ctx = p->n_ctx ? p->n_ctx : c->n_ctx_train < 4096 ? c->n_ctx_train : 4096;
+    if (plan->n_ctx > c->n_ctx_train)
+        return sl_fail(error, SLLM_ERROR_CONTEXT, "a context of %d positions is more than the %d the model was "
+                       "trained for", plan->n_ctx, c->n_ctx_train);
+    plan->n_prompt = p->n_prompt ? p->n_prompt : plan->n_ctx < 512 ? plan->n_ctx : 512;
+    if (plan->n_prompt > plan->n_ctx)
+        return sl_fail(error, SLLM_ERROR_CONTEXT, "a prompt of %d tokens is more than the context of %d",
+                       plan->n_prompt, plan->n_ctx);
     return SLLM_OK;
 }
 
-static sllm_status plan_bytes(const headers *h, const char *type, bool exact, sllm_plan *plan, sllm_error *error) {
-    const sl_config *c = &h->config;
-    bool only_f32 = type ? !strcasecmp(type, "f32") : h->only_f32;
-    sl_kv_type kv_type;
-    sllm_status status = sl_kv_type_choose(c, SLLM_KV_AUTO, exact, only_f32, &kv_type, error);
-    if (status) return status;
+static sllm_status plan_bytes(const subject *s, const sl_footprint *f, sl_kv_type kv_type, sllm_plan *plan,
+                              sllm_error *error) {
+    const sl_config *c = s->config;
     uint64_t one = sl_kv_bytes(c, plan->n_ctx, kv_type), batch = (uint64_t)plan->n_batch;
-    uint64_t work = sl_work_bytes(c, sl_cpu_count(), exact) + (uint64_t)c->n_vocab * sizeof(float);
-    plan->weights_bytes = h->tensor_bytes;
-    if (type) {
-        status = sl_plan_weights(c, type, &plan->weights_bytes, error);
-        if (status) return status;
-    }
-    if (__builtin_mul_overflow(one, batch, &plan->kv_bytes) || __builtin_mul_overflow(work, batch, &plan->work_bytes) ||
-        __builtin_add_overflow(plan->kv_bytes, plan->work_bytes, &plan->total_bytes) ||
-        __builtin_add_overflow(plan->total_bytes, plan->weights_bytes, &plan->total_bytes))
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%d sequences of %d positions take more bytes than can be counted",
-                       plan->n_batch, plan->n_ctx);
+    uint64_t logits = (uint64_t)c->n_vocab * sizeof(float);
+    plan->weights_bytes = f->weights_bytes;
+    plan->work_bytes = sl_work_bytes(c, s->n_threads, s->exact);
+    plan->vocabulary_bytes = sl_plan_vocabulary_bytes(c->n_vocab);
+    plan->program_bytes = sl_plan_program_bytes();
+    bool fits = sl_mul_u64(one, batch, &plan->kv_bytes) && sl_mul_u64(logits, batch, &logits) &&
+                sl_add_u64(plan->work_bytes, logits, &plan->work_bytes) && !f->overflow;
+    const uint64_t parts[] = {plan->weights_bytes, plan->kv_bytes, plan->work_bytes, plan->vocabulary_bytes,
+                              plan->program_bytes};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && fits; i++)
+        fits = sl_add_u64(plan->total_bytes, parts[i], &plan->total_bytes);
+    if (fits) return SLLM_OK;
+    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%d sequences of %d positions take more bytes than can be counted",
+                   plan->n_batch, plan->n_ctx);
+}
+
+static void plan_speed(const subject *s, const sl_footprint *f, sl_kv_type kv_type, const sllm_machine_speed *speed,
+                       sllm_plan *plan) {
+    const sl_config *c = s->config;
+    int position = plan->n_prompt < plan->n_ctx ? plan->n_prompt : plan->n_ctx - 1;
+    plan->token_bytes = sl_footprint_bytes(f, c, plan->n_batch, plan->n_batch) +
+                        (uint64_t)plan->n_batch * sl_attention_bytes(c, kv_type, position);
+    if (!speed || !(speed->read_n > 0 && speed->int8_n > 0 && speed->f32_n > 0)) return;
+    plan->tokens_per_second = sl_plan_generate_speed(f, c, kv_type, position, plan->n_batch, speed);
+    plan->prompt_tokens_per_second = sl_plan_prompt_speed(f, c, plan->n_prompt, speed);
+    plan->time_to_first_token_s = plan->n_prompt / plan->prompt_tokens_per_second;
+}
+
+static sllm_status make_plan(const subject *s, const sllm_plan_params *p, sllm_plan *plan, sllm_error *error) {
+    sl_kv_type kv_type;
+    sl_footprint f;
+    sllm_machine machine;
+    sllm_plan made;
+    bool narrow = p->type ? strcasecmp(p->type, "f32") != 0 : !only_f32(&s->tensors);
+    sllm_status status = choose_sizes(s->config, p, &made, error);
+    if (!status) status = sl_kv_type_choose(s->config, p->kv_type, s->exact, !narrow, &kv_type, error);
+    if (!status && p->type) status = sl_plan_weights(s->config, p->type, s->exact, &f, error);
+    else if (!status) sl_plan_tensors(&s->tensors, s->config, s->exact, &f);
+    if (!status) status = plan_bytes(s, &f, kv_type, &made, error);
+    if (status) return status;
+    plan_speed(s, &f, kv_type, p->speed, &made);
+    sllm_machine_info(&machine);
+    made.memory_free = machine.memory_free;
+    made.memory_total = machine.memory_total;
+    made.fits = made.total_bytes <= made.memory_free;
+    *plan = made;
     return SLLM_OK;
 }
 
-sllm_status sllm_model_plan(const char *path, const char *type, int n_ctx, int n_batch, bool exact, sllm_plan *plan,
-                            sllm_error *error) {
-    headers h = {0};
-    sllm_machine machine;
+sllm_status sllm_model_plan(const char *path, const sllm_plan_params *params, sllm_plan *plan, sllm_error *error) {
+    static const sllm_plan_params defaults = {0};
+    const sllm_plan_params *p = params ? params : &defaults;
+    sl_arena arena = {0};
+    sl_gguf *gguf = NULL;
+    sl_checkpoint *checkpoint = NULL;
+    sl_config config = {0};
+    sllm_status status;
     if (plan) *plan = (sllm_plan){0};
     if (!path || !plan)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_model_plan: %s is NULL", path ? "plan" : "path");
     if (error) *error = (sllm_error){0};
-    if (n_ctx < 0 || n_batch < 1)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a plan for %d sequences of %d positions; need at least 1 of each",
-                       n_batch, n_ctx);
-    sllm_plan made = {.n_batch = n_batch};
-    sllm_status status = headers_open(&h, path, error);
-    if (!status) {
-        made.n_ctx_train = h.config.n_ctx_train;
-        made.n_ctx = n_ctx ? n_ctx : made.n_ctx_train < 4096 ? made.n_ctx_train : 4096;
-        if (made.n_ctx > made.n_ctx_train)
-            status = sl_fail(error, SLLM_ERROR_CONTEXT, "a context of %d positions is more than the %d the model was "
-                             "trained for", made.n_ctx, made.n_ctx_train);
+    if (sl_path_is_directory(path)) {
+        status = sl_checkpoint_open(path, false, &checkpoint, error);
+        if (!status) status = sl_config_from_json(checkpoint->config, &arena, &config, error);
+    } else {
+        status = sl_gguf_open(path, &gguf, error);
+        if (!status) status = sl_config_from_gguf(gguf, &arena, &config, error);
     }
-    if (!status) status = plan_bytes(&h, type, exact, &made, error);
     if (!status) {
-        sllm_machine_info(&machine);
-        made.memory_free = machine.memory_free;
-        made.memory_total = machine.memory_total;
-        made.fits = made.total_bytes <= made.memory_free;
-        *plan = made;
+        subject s = {&config, {gguf, checkpoint ? checkpoint->weights : NULL}, p->exact, p->n_threads};
+        if (!s.n_threads) s.n_threads = sl_cpu_count();
+        status = make_plan(&s, p, plan, error);
     }
-    headers_close(&h);
+    sl_checkpoint_close(checkpoint);
+    sl_gguf_close(gguf);
+    sl_arena_free(&arena);
     return status;
+}
+
+sllm_status sllm_model_plan_loaded(const sllm_model *model, const sllm_plan_params *params, sllm_plan *plan,
+                                   sllm_error *error) {
+    static const sllm_plan_params defaults = {0};
+    const sllm_plan_params *p = params ? params : &defaults;
+    if (plan) *plan = (sllm_plan){0};
+    if (!model || !plan)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_model_plan_loaded: %s is NULL", model ? "plan" : "model");
+    const sl_model *m = sl_model_of_const(model);
+    if (!m->weights) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: loaded without weights; nothing to plan", m->path);
+    if (p->type) return sl_fail(error, SLLM_ERROR_ARGUMENT, "a loaded model has its own types, not '%s'", p->type);
+    subject s = {&m->config, {0}, m->exact, sl_pool_threads(m->pool)};
+    tensors_of(m, &s.tensors);
+    return make_plan(&s, p, plan, error);
 }
 
 const char *const *sllm_plan_types(void) { return sl_plan_types(); }

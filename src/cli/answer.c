@@ -146,6 +146,36 @@ static void copy_sampling(sllm_sampler_params *to, const cli_sampling_values *fr
     to->seed = from->seed.given ? from->seed.value : random_seed();
 }
 
+/* ---------------------------------------------------------------- choices */
+
+void cli_choices_free(cli_choices *choices) {
+    for (size_t i = 0; i < choices->n; i++) free(choices->items[i]);
+    free(choices->items);
+    *choices = (cli_choices){0};
+}
+
+int cli_choices_split(cli_app *app, const char *list, cli_choices *out) {
+    out->items = calloc(strlen(list) + 2, sizeof *out->items);
+    if (!out->items) return cli_failure(app, "out of memory");
+    for (const char *c = list;;) {
+        sl_buffer choice = {0};
+        for (; *c && *c != ','; c++) {
+            if (c[0] == '\\' && c[1] == ',') c++;
+            sl_buffer_putc(&choice, *c);
+        }
+        if (choice.length == 0) return cli_usage(app, "--choices %s: a choice is empty; write a,b,c", list);
+        for (size_t i = 0; i < out->n; i++)
+            if (choice.data && !strcmp(out->items[i], choice.data)) {
+                sl_buffer_free(&choice);
+                return cli_usage(app, "--choices %s: '%s' is there twice", list, out->items[i]);
+            }
+        out->items[out->n] = sl_buffer_take(&choice, NULL);
+        if (!out->items[out->n]) return cli_failure(app, "out of memory");
+        out->n++;
+        if (!*c++) return CLI_OK;
+    }
+}
+
 /* ---------------------------------------------------------------- streaming */
 
 static bool is_cancelled(void *user) {
@@ -200,8 +230,37 @@ void cli_ask_free(cli_ask *ask) {
     ask->bias = NULL;
 }
 
-bool cli_context_is_full(const cli_ask *ask, const sllm_generation *answer) {
-    return answer->finish == SLLM_FINISH_LENGTH && answer->completion_tokens < (size_t)ask->params.max_new_tokens;
+bool cli_context_is_full(const sllm_generate_params *params, const sllm_generation *answer) {
+    return answer->finish == SLLM_FINISH_LENGTH && answer->completion_tokens < (size_t)params->max_new_tokens;
+}
+
+static void put_choices(sl_buffer *out, const sllm_generate_params *params, const sllm_generation *answer) {
+    sl_json_put_string(out, "choice", answer->choice >= 0 ? params->choices[answer->choice] : NULL);
+    sl_json_key(out, "choices");
+    sl_buffer_putc(out, '[');
+    for (size_t i = 0; i < params->n_choices; i++) {
+        sl_json_comma(out);
+        sl_buffer_putc(out, '{');
+        sl_json_put_string(out, "text", params->choices[i]);
+        sl_json_put_double(out, "probability", answer->choice_probabilities[i]);
+        sl_buffer_putc(out, '}');
+    }
+    sl_buffer_putc(out, ']');
+}
+
+void cli_put_answer(sl_buffer *out, const sllm_generate_params *params, const sllm_generation *answer) {
+    sl_json_key(out, "text");
+    sl_json_write_string(out, answer->text ? answer->text : "", answer->text_length);
+    if (answer->reasoning) sl_json_put_string(out, "reasoning", answer->reasoning);
+    sl_json_put_string(out, "finish_reason", sllm_finish_name(answer->finish));
+    if (answer->stop) sl_json_put_string(out, "stop", answer->stop);
+    sl_json_put_bool(out, "context_full", cli_context_is_full(params, answer));
+    if (answer->choice_probabilities) put_choices(out, params, answer);
+    sl_json_put_int(out, "prompt_tokens", (int64_t)answer->prompt_tokens);
+    sl_json_put_int(out, "completion_tokens", (int64_t)answer->completion_tokens);
+    sl_json_put_int(out, "dropped_tokens", (int64_t)answer->dropped_tokens);
+    sl_json_key(out, "seed");
+    sl_buffer_printf(out, "%llu", (unsigned long long)params->sampler.seed);
 }
 
 int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, sllm_generation *out) {
@@ -218,7 +277,7 @@ int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, 
         return cli_failure(app, "%s; %s", error.message, ask->context_hint);
     if (failed) return cli_error(app, &error);
     if (cli_interrupted()) return CLI_INTERRUPTED;
-    if (cli_context_is_full(ask, out))
+    if (cli_context_is_full(&ask->params, out))
         fprintf(stderr, "sllm: %s: the answer stops here because the context of %zu positions is full; --ctx N gives "
                 "more, --overflow shift goes on\n", app->command->name, sllm_session_capacity(session));
     return app->output_errno ? CLI_FAILURE : CLI_OK;
@@ -253,14 +312,14 @@ static int write_template_arg(cli_app *app, const char *given, sl_buffer *out) {
     return CLI_OK;
 }
 
-static int write_template_options(cli_app *app, const cli_answer_values *values, sl_buffer *out) {
+int cli_template_options(cli_app *app, const cli_answer_values *values, sl_buffer *out) {
     int status = CLI_OK;
     sl_buffer_puts(out, "{\"kwargs\":{");
     if (values->reasoning == CLI_REASONING_OFF) sl_json_put_bool(out, "enable_thinking", false);
     for (size_t i = 0; !status && i < values->template_args.n; i++)
         status = write_template_arg(app, values->template_args.items[i], out);
     sl_buffer_puts(out, "}}");
-    return status;
+    return !status && out->failed ? cli_failure(app, "out of memory") : status;
 }
 
 int cli_render_chat(cli_app *app, const sllm_model *model, const char *messages, const cli_answer_values *values,
@@ -274,8 +333,7 @@ int cli_render_chat(cli_app *app, const sllm_model *model, const char *messages,
     if (!info.has_template)
         return cli_failure(
             app, "%s has no chat template (a base model?); `sllm run --raw` continues a text as it stands", info.path);
-    int status = write_template_options(app, values, &options);
-    if (!status && options.failed) status = cli_failure(app, "out of memory");
+    int status = cli_template_options(app, values, &options);
     if (!status && sllm_template_render(model, messages, options.data, &text, &length, &error)) {
         if (error.raised)
             status = cli_failure(app, "the model's chat template refuses the messages: %s", error.message);

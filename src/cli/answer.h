@@ -44,14 +44,27 @@ int cli_ask_init(cli_ask *ask, cli_app *app, const sllm_model *model, const cli_
 void cli_ask_free(cli_ask *ask);
 /* The answer ended because the context was full, not because max_new_tokens was reached. cli_ask_run says so on standard
  * error. */
-bool cli_context_is_full(const cli_ask *ask, const sllm_generation *answer);
+bool cli_context_is_full(const sllm_generate_params *params, const sllm_generation *answer);
+/* What an answer is, as members of a JSON object under construction: text, how it ended, choices, tokens, seed. The same
+ * bytes whenever the answer is: nothing of how long it took or what was reused. */
+void cli_put_answer(sl_buffer *out, const sllm_generate_params *params, const sllm_generation *answer);
 
 /* Generates after ids, writing the text as it comes, and ends it with a newline. Returns the exit status:
  * CLI_INTERRUPTED after Ctrl-C (*out holds what was made so far). The caller frees *out. */
 int cli_ask_run(cli_ask *ask, sllm_session *session, const sllm_tokens *tokens, sllm_generation *out);
 
+/* The list of --choices: "a,b,c"; a comma that belongs to a choice is written "\,". Free with cli_choices_free. */
+typedef struct cli_choices {
+    char **items; /* [n] */
+    size_t n;
+} cli_choices;
+int cli_choices_split(cli_app *app, const char *list, cli_choices *choices);
+void cli_choices_free(cli_choices *choices);
+
 /* Messages as a JSON array under construction: {"role": role, "content": text}. */
 void cli_message_add(sl_buffer *messages, const char *role, const char *text, size_t length);
+/* What --template-arg and --reasoning off say to sllm_template_render: an object, appended to out. */
+int cli_template_options(cli_app *app, const cli_answer_values *values, sl_buffer *out);
 /* Renders messages (a whole JSON array) with the model's chat template and tokenises the text. A model without one is
  * a failure that names --raw. The caller frees *tokens. */
 int cli_render_chat(cli_app *app, const sllm_model *model, const char *messages, const cli_answer_values *values,

@@ -289,7 +289,7 @@ static int talk(chat *c) {
 
 static int prepare(chat *c) {
     sllm_error error = {0};
-    sllm_session_params params = {.n_ctx = c->values.model.ctx};
+    sllm_session_params params = {.n_ctx = c->values.model.ctx, .kv_type = (sllm_kv_type)c->values.model.kv_type};
     sllm_model_info info;
     cli_ask ask = {0};
     int status = cli_load(c->app, c->name, &c->values.model, false, &c->model);

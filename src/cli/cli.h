@@ -157,9 +157,13 @@ void cli_interrupt_clear(void); /* forgets the first Ctrl-C, so that the next se
 /* Options of every command that loads weights. */
 typedef struct cli_model_values {
     int threads, ctx;
+    int kv_type; /* sllm_kv_type */
     bool exact, pull;
 } cli_model_values;
+extern const char *const cli_kv_types[]; /* words of --kv-type, as sllm_kv_type */
 extern const cli_option cli_model_options[];
+/* The words of sllm_kv_type, in its order, for options of kind CLI_WORD. */
+extern const char *const cli_kv_types[];
 
 /* Parameters for sllm_hub_open that this machine's environment gives: cache, progress on standard error. Strings are
  * borrowed from app. CLI_FAILURE with its line when there is no place for the cache. */

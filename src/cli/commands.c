@@ -6,6 +6,7 @@
 const cli_command *const cli_commands[] = {
     &cli_command_run,
     &cli_command_chat,
+    &cli_command_batch,
     &cli_command_models,
     &cli_command_pull,
     &cli_command_list,
@@ -14,6 +15,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_doctor,
     &cli_command_show,
     &cli_command_plan,
+    &cli_command_bench,
     &cli_command_tokenize,
     &cli_command_detokenize,
     &cli_command_template,

@@ -6,6 +6,7 @@
 
 extern const cli_command cli_command_run;        /* run.c */
 extern const cli_command cli_command_chat;       /* chat.c */
+extern const cli_command cli_command_batch;      /* batch.c */
 extern const cli_command cli_command_models;     /* models.c */
 extern const cli_command cli_command_pull;       /* pull.c */
 extern const cli_command cli_command_list;       /* cache.c */
@@ -14,6 +15,7 @@ extern const cli_command cli_command_verify;     /* cache.c */
 extern const cli_command cli_command_doctor;     /* doctor.c */
 extern const cli_command cli_command_show;       /* show.c */
 extern const cli_command cli_command_plan;       /* plan.c */
+extern const cli_command cli_command_bench;      /* bench.c */
 extern const cli_command cli_command_tokenize;   /* tokenize.c */
 extern const cli_command cli_command_detokenize; /* tokenize.c */
 extern const cli_command cli_command_template;   /* render.c */

@@ -248,7 +248,8 @@ static int read_tokens(compare_job *job, const sllm_model *model, sllm_tokens *t
 static int predict(compare_job *job, sllm_model *model, const sllm_tokens *tokens, int n_vocab, float **logits) {
     sllm_error error = {0};
     sllm_session *session = NULL;
-    sllm_session_params params = {.n_ctx = job->values->model.ctx ? job->values->model.ctx : (int)tokens->n};
+    sllm_session_params params = {.n_ctx = job->values->model.ctx ? job->values->model.ctx : (int)tokens->n,
+                                  .kv_type = (sllm_kv_type)job->values->model.kv_type};
     int status = CLI_OK;
     *logits = calloc(tokens->n * (size_t)n_vocab, sizeof **logits);
     if (!*logits)

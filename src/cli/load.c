@@ -7,9 +7,14 @@
 #include <stddef.h>
 #include <string.h>
 
+const char *const cli_kv_types[] = {"auto", "f32", "f16", "q8_0", "q4_0", NULL};
+
 const cli_option cli_model_options[] = {
     {"ctx", 'c', CLI_INT, "N", "0", 0, 1 << 24, .offset = offsetof(cli_model_values, ctx),
      .help = "Positions of the context; 0: the model's own, at most 4096"},
+    {"kv-type", 0, CLI_WORD, .fallback = "auto", .words = cli_kv_types, .offset = offsetof(cli_model_values, kv_type),
+     .help = "How keys and values of the context are kept; auto: f16, or f32 with --exact. q8_0 takes half the memory of "
+             "f16, q4_0 a quarter, and neither keeps every digit"},
     {"threads", 'j', CLI_INT, "N", NULL, 1, 512, .offset = offsetof(cli_model_values, threads),
      .help = "Threads of one forward pass; without it all that the process may use"},
     {"exact", 0, CLI_FLAG, .offset = offsetof(cli_model_values, exact),
@@ -100,6 +105,18 @@ static bool on_load(void *user, double fraction) {
     return !cli_interrupted();
 }
 
+/* What cannot fit the memory that is free is refused before anything is computed, in numbers. */
+static int check_memory(cli_app *app, const char *name, const cli_model_values *values, const sllm_model *model) {
+    sllm_plan_params wanted = {.n_ctx = values->ctx};
+    sllm_plan plan;
+    char needed[32], available[32];
+    if (sllm_model_plan_loaded(model, &wanted, &plan, NULL) || plan.fits || !plan.memory_free) return CLI_OK;
+    cli_format_bytes(plan.total_bytes, needed);
+    cli_format_bytes(plan.memory_free, available);
+    return cli_failure(app, "%s with a context of %d needs %s of memory and %s are free; `sllm plan` says what a smaller "
+                       "--ctx takes", name, plan.n_ctx, needed, available);
+}
+
 int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model) {
     char *path = NULL;
     sllm_error error = {0};
@@ -112,6 +129,8 @@ int cli_load(cli_app *app, const char *name, const cli_model_values *values, boo
     params.on_progress = on_load;
     if (values) params.n_threads = values->threads, params.exact = values->exact;
     if (sllm_model_load(path, &params, model, &error)) status = model_error(app, &error);
+    else if (values && !vocab_only) status = check_memory(app, name, values, *model);
+    if (status) sllm_model_free(*model), *model = NULL;
     sllm_free(path);
     return status;
 }

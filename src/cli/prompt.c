@@ -29,29 +29,10 @@ const cli_option cli_prompt_options[] = {
 
 /* ---------------------------------------------------------------- slots */
 
-typedef struct slots {
-    cli_app *app;
-    const char *file;
-    const char *const *values; /* [n] "key=value" */
-    size_t n;
-    bool *used; /* [n] */
-} slots;
-
 static int line_of(const char *text, size_t offset) {
     int line = 1;
     for (size_t i = 0; i < offset; i++) line += text[i] == '\n';
     return line;
-}
-
-/* The value of slot `key` [length], NULL when none was given; a later value wins. */
-static const char *find_value(slots *s, const char *key, size_t length) {
-    const char *found = NULL;
-    for (size_t i = 0; i < s->n; i++)
-        if (!strncmp(s->values[i], key, length) && s->values[i][length] == '=') {
-            found = s->values[i] + length + 1;
-            s->used[i] = true;
-        }
-    return found;
 }
 
 static bool is_key_byte(char c) {
@@ -59,52 +40,96 @@ static bool is_key_byte(char c) {
            c == '.';
 }
 
+static bool add_piece(cli_form *form, const char *text, size_t length, bool slot, int line) {
+    if (length == 0) return true;
+    cli_piece *pieces = realloc(form->pieces, (form->n + 1) * sizeof *pieces);
+    if (!pieces) return false;
+    form->pieces = pieces;
+    form->pieces[form->n++] = (cli_piece){text, length, line, slot};
+    return true;
+}
+
 /* The slot that begins at text[*at] with "{{"; moves *at behind its "}}". */
-static int fill_slot(slots *s, const char *text, size_t length, size_t *at, sl_buffer *out) {
+static int add_slot(cli_app *app, cli_form *form, const char *text, size_t length, size_t *at) {
     size_t begin = *at + 2, end;
     while (begin < length && text[begin] == ' ') begin++;
     for (end = begin; end < length && is_key_byte(text[end]);) end++;
     size_t close = end;
     while (close < length && text[close] == ' ') close++;
     if (end == begin || close + 1 >= length || text[close] != '}' || text[close + 1] != '}')
-        return cli_failure(s->app, "%s: line %d: a slot is written {{key}} with letters, digits, _ - . in the key; "
-                                   "write \\{{ for the braces themselves", s->file, line_of(text, *at));
-    const char *value = find_value(s, text + begin, end - begin);
-    if (!value)
-        return cli_usage(s->app, "%s: line %d: slot {{%.*s}} has no value; add --set %.*s=VALUE", s->file,
-                         line_of(text, *at), (int)(end - begin), text + begin, (int)(end - begin), text + begin);
-    sl_buffer_puts(out, value);
+        return cli_failure(app, "%s: line %d: a slot is written {{key}} with letters, digits, _ - . in the key; "
+                                "write \\{{ for the braces themselves", form->file, line_of(text, *at));
+    if (!add_piece(form, text + begin, end - begin, true, line_of(text, *at)))
+        return cli_failure(app, "out of memory while reading %s", form->file);
     *at = close + 2;
     return CLI_OK;
 }
 
-static int fill(slots *s, const char *text, size_t length, sl_buffer *out) {
+int cli_form_parse(cli_app *app, const char *file, const char *text, size_t length, cli_form *form) {
     int status = CLI_OK;
-    for (size_t i = 0; !status && i < length;) {
+    size_t from = 0; /* of the text not yet in a piece */
+    bool ok = true;
+    *form = (cli_form){.file = file};
+    for (size_t i = 0; !status && ok && i < length;) {
         bool braces = i + 1 < length && text[i] == '{' && text[i + 1] == '{';
         bool escaped = i + 2 < length && text[i] == '\\' && text[i + 1] == '{' && text[i + 2] == '{';
-        if (escaped) sl_buffer_puts(out, "{{"), i += 3;
-        else if (braces) status = fill_slot(s, text, length, &i, out);
-        else sl_buffer_putc(out, text[i++]);
+        if (escaped || braces) ok = add_piece(form, text + from, i - from, false, 0);
+        if (escaped) from = i + 1, i += 3; /* the braces are text, the backslash is not */
+        else if (braces) status = ok ? add_slot(app, form, text, length, &i) : CLI_OK, from = i;
+        else i++;
     }
-    for (size_t i = 0; !status && i < s->n; i++)
-        if (!s->used[i])
-            status =
-                cli_usage(s->app, "%s has no slot {{%.*s}}", s->file, (int)strcspn(s->values[i], "="), s->values[i]);
+    if (!status && ok) ok = add_piece(form, text + from, length - from, false, 0);
+    if (!ok) status = cli_failure(app, "out of memory while reading %s", file);
+    if (status) cli_form_free(form);
     return status;
+}
+
+void cli_form_free(cli_form *form) {
+    free(form->pieces);
+    *form = (cli_form){0};
+}
+
+bool cli_form_has_slot(const cli_form *form, const char *key, size_t length) {
+    for (size_t i = 0; i < form->n; i++)
+        if (form->pieces[i].slot && form->pieces[i].length == length && !memcmp(form->pieces[i].text, key, length))
+            return true;
+    return false;
+}
+
+/* The value of a slot among values [n] of "key=value", NULL when none was given; a later value wins. */
+static const char *find_value(const cli_piece *slot, const char *const *values, size_t n) {
+    for (size_t i = n; i-- > 0;)
+        if (!strncmp(values[i], slot->text, slot->length) && values[i][slot->length] == '=')
+            return values[i] + slot->length + 1;
+    return NULL;
+}
+
+static int fill(cli_app *app, const cli_form *form, const char *const *values, size_t n, sl_buffer *out) {
+    for (size_t i = 0; i < form->n; i++) {
+        const cli_piece *piece = &form->pieces[i];
+        const char *value = piece->slot ? find_value(piece, values, n) : NULL;
+        int length = (int)piece->length;
+        if (piece->slot && !value)
+            return cli_usage(app, "%s: line %d: slot {{%.*s}} has no value; add --set %.*s=VALUE", form->file,
+                             piece->line, length, piece->text, length, piece->text);
+        if (piece->slot) sl_buffer_puts(out, value);
+        else sl_buffer_append(out, piece->text, piece->length);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!cli_form_has_slot(form, values[i], strcspn(values[i], "=")))
+            return cli_usage(app, "%s has no slot {{%.*s}}", form->file, (int)strcspn(values[i], "="), values[i]);
+    return out->failed ? cli_failure(app, "out of memory while filling %s", form->file) : CLI_OK;
 }
 
 int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t length, const char *const *values,
                     size_t n, sl_buffer *out) {
-    slots s = {app, file, values, n, calloc(n + 1, sizeof(bool))};
-    if (!s.used) return cli_failure(app, "out of memory");
-    int status = CLI_OK;
-    for (size_t i = 0; !status && i < n; i++)
+    cli_form form;
+    for (size_t i = 0; i < n; i++)
         if (!strchr(values[i], '=') || values[i][0] == '=')
-            status = cli_usage(app, "--set %s: must be KEY=VALUE", values[i]);
-    if (!status) status = fill(&s, text, length, out);
-    if (!status && out->failed) status = cli_failure(app, "out of memory while filling %s", file);
-    free(s.used);
+            return cli_usage(app, "--set %s: must be KEY=VALUE", values[i]);
+    int status = cli_form_parse(app, file, text, length, &form);
+    if (!status) status = fill(app, &form, values, n, out);
+    cli_form_free(&form);
     return status;
 }
 

@@ -11,6 +11,23 @@ typedef struct cli_prompt_values {
 } cli_prompt_values;
 extern const cli_option cli_prompt_options[];
 
+/* A prompt file's text in pieces: what stands as it is, and slots, whose text is the key. Pieces point into the text. */
+typedef struct cli_piece {
+    const char *text;
+    size_t length;
+    int line; /* of a slot */
+    bool slot;
+} cli_piece;
+typedef struct cli_form {
+    const char *file; /* its name, for messages */
+    cli_piece *pieces; /* [n] */
+    size_t n;
+} cli_form;
+/* A {{ that is no slot is a failure that names its line. Free with cli_form_free, which takes a zeroed one too. */
+int cli_form_parse(cli_app *app, const char *file, const char *text, size_t length, cli_form *form);
+void cli_form_free(cli_form *form);
+bool cli_form_has_slot(const cli_form *form, const char *key, size_t length);
+
 /* Fills the slots {{key}} of a prompt file's text from `values` [n] of "key=value". `\{{` writes `{{` itself. A slot
  * without a value, a value without a slot, and a {{ that no slot follows are errors that name line and key. Values are
  * put in as they are: braces in a value are not slots. */

@@ -29,45 +29,16 @@ typedef struct run {
     sl_buffer messages; /* the conversation as JSON, unless --raw or --suffix */
     sllm_tokens tokens; /* the prompt */
     cli_ask ask;
-    char **choices; /* [n_choices] */
-    size_t n_choices;
+    cli_choices choices;
     double load_s;
 } run;
 
 /* ---------------------------------------------------------------- choices */
 
-static void free_choices(run *r) {
-    for (size_t i = 0; i < r->n_choices; i++) free(r->choices[i]);
-    free(r->choices);
-}
-
-/* Splits "a,b,c"; a comma that belongs to a choice is written "\,". */
-static int split_choices(run *r, const char *list) {
-    r->choices = calloc(strlen(list) + 2, sizeof *r->choices);
-    if (!r->choices) return cli_failure(r->app, "out of memory");
-    for (const char *c = list;;) {
-        sl_buffer choice = {0};
-        for (; *c && *c != ','; c++) {
-            if (c[0] == '\\' && c[1] == ',') c++;
-            sl_buffer_putc(&choice, *c);
-        }
-        if (choice.length == 0) return cli_usage(r->app, "--choices %s: a choice is empty; write a,b,c", list);
-        for (size_t i = 0; i < r->n_choices; i++)
-            if (!strcmp(r->choices[i], choice.data)) {
-                sl_buffer_free(&choice);
-                return cli_usage(r->app, "--choices %s: '%s' is there twice", list, r->choices[i]);
-            }
-        r->choices[r->n_choices] = sl_buffer_take(&choice, NULL);
-        if (!r->choices[r->n_choices++]) return cli_failure(r->app, "out of memory");
-        if (!*c++) break;
-    }
-    return CLI_OK;
-}
-
 static void print_choices(const run *r, const sllm_generation *answer) {
     if (!answer->choice_probabilities) return;
-    for (size_t i = 0; i < r->n_choices; i++)
-        fprintf(stderr, "%8.6f  %s\n", answer->choice_probabilities[i], r->choices[i]);
+    for (size_t i = 0; i < r->choices.n; i++)
+        fprintf(stderr, "%8.6f  %s\n", answer->choice_probabilities[i], r->choices.items[i]);
 }
 
 /* ---------------------------------------------------------------- tables and JSON */
@@ -129,41 +100,16 @@ static void put_logprobs(const run *r, const sllm_generation *answer, sl_buffer 
     sl_buffer_putc(out, ']');
 }
 
-static void put_choices(const run *r, const sllm_generation *answer, sl_buffer *out) {
-    sl_json_put_string(out, "choice", answer->choice >= 0 ? r->choices[answer->choice] : NULL);
-    sl_json_key(out, "choices");
-    sl_buffer_putc(out, '[');
-    for (size_t i = 0; i < r->n_choices; i++) {
-        sl_json_comma(out);
-        sl_buffer_putc(out, '{');
-        sl_json_put_string(out, "text", r->choices[i]);
-        sl_json_put_double(out, "probability", answer->choice_probabilities[i]);
-        sl_buffer_putc(out, '}');
-    }
-    sl_buffer_putc(out, ']');
-}
-
 static void put_answer(const run *r, const sllm_generation *answer, sl_buffer *out) {
-    sl_json_key(out, "text");
-    sl_json_write_string(out, answer->text ? answer->text : "", answer->text_length);
-    if (answer->reasoning) sl_json_put_string(out, "reasoning", answer->reasoning);
+    cli_put_answer(out, &r->ask.params, answer);
     sl_json_key(out, "ids");
     sl_buffer_putc(out, '[');
     for (size_t i = 0; i < answer->completion_tokens; i++) sl_buffer_printf(out, i ? ",%d" : "%d", answer->ids[i]);
     sl_buffer_putc(out, ']');
-    sl_json_put_string(out, "finish_reason", sllm_finish_name(answer->finish));
-    if (answer->stop) sl_json_put_string(out, "stop", answer->stop);
-    sl_json_put_bool(out, "context_full", cli_context_is_full(&r->ask, answer));
-    if (answer->choice_probabilities) put_choices(r, answer, out);
-    sl_json_put_int(out, "prompt_tokens", (int64_t)answer->prompt_tokens);
-    sl_json_put_int(out, "completion_tokens", (int64_t)answer->completion_tokens);
     sl_json_put_int(out, "reused_tokens", (int64_t)answer->reused_tokens);
-    sl_json_put_int(out, "dropped_tokens", (int64_t)answer->dropped_tokens);
     sl_json_put_double(out, "time_to_first_token_s", answer->time_to_first_token_s);
     sl_json_put_double(out, "prompt_tokens_per_second", answer->prompt_tokens_per_second);
     sl_json_put_double(out, "tokens_per_second", answer->tokens_per_second);
-    sl_json_key(out, "seed");
-    sl_buffer_printf(out, "%llu", (unsigned long long)r->ask.params.sampler.seed);
     if (answer->logprobs) put_logprobs(r, answer, out);
 }
 
@@ -271,7 +217,7 @@ static int answer_all(run *r) {
 static int prepare(run *r) {
     const run_values *v = r->values;
     sllm_error error = {0};
-    sllm_session_params params = {.n_ctx = v->model.ctx};
+    sllm_session_params params = {.n_ctx = v->model.ctx, .kv_type = (sllm_kv_type)v->model.kv_type};
     double began = sl_clock();
     int status = cli_load(r->app, r->name, &v->model, false, &r->model);
     if (status) return status;
@@ -279,8 +225,8 @@ static int prepare(run *r) {
     status = cli_ask_init(&r->ask, r->app, r->model, &v->sampling, &v->answer);
     if (status) return status;
     r->ask.silent = v->json;
-    r->ask.params.choices = (const char *const *)r->choices;
-    r->ask.params.n_choices = r->n_choices;
+    r->ask.params.choices = (const char *const *)r->choices.items;
+    r->ask.params.n_choices = r->choices.n;
     r->ask.params.n_logprobs = v->logprobs;
     if (sllm_session_new(r->model, &params, &r->session, &error)) return cli_error(r->app, &error);
     return CLI_OK;
@@ -292,7 +238,7 @@ static int run_run(cli_app *app, const void *given, int n_arguments, char **argu
     sl_buffer prompt = {0};
     cli_interrupt_watch();
     int status = check_values(app, values);
-    if (!status && values->choices) status = split_choices(&r, values->choices);
+    if (!status && values->choices) status = cli_choices_split(app, values->choices, &r.choices);
     if (!status) status = cli_prompt_read(app, &values->prompt, n_arguments > 1 ? arguments[1] : NULL, &prompt);
     if (!status && !values->raw && !values->suffix) status = read_messages(&r, &prompt);
     if (!status) status = prepare(&r);
@@ -304,7 +250,7 @@ static int run_run(cli_app *app, const void *given, int n_arguments, char **argu
     cli_ask_free(&r.ask);
     sllm_session_free(r.session);
     sllm_model_free(r.model);
-    free_choices(&r);
+    cli_choices_free(&r.choices);
     return status;
 }
 

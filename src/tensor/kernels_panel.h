@@ -138,30 +138,34 @@ VINLINE void add_columns(sl_type type, const uint8_t *block, int g, int64_t b, c
     }
 }
 
-/* One panel, whose first row is r, times tokens [t, t + n). */
-VINLINE void few_panel(sl_type type, const sl_product *p, const uint8_t *block, int64_t r, int rows, int64_t t, int n) {
+/* One panel, whose first row is r, times tokens [t, t + count), count <= n; what is missing to the constant n is the last
+ * one again, whose results are dropped. */
+VINLINE void few_panel(sl_type type, const sl_product *p, const uint8_t *block, int64_t r, int rows, int64_t t,
+                       int count, int n) {
     sl_panel_form f = sl_panel_form_of(type);
     sl_rounded a[FEW];
     vfloat sums[VECTORS][FEW];
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++) {
-        a[i] = sl_rounded_at(p->blocks, p->n, t + i);
+        a[i] = sl_rounded_at(p->blocks, p->n, t + (i < count ? i : count - 1));
         for (int v = 0; v < VECTORS; v++) sums[v][i] = vf_zero();
     }
     for (int64_t b = 0; b < p->n / 32; b += f.block / 32, block += sl_panel_block_bytes(f))
         for (int g = 0; g < f.block / 32; g++) add_columns(type, block, g, b + g, a, n, sums);
 #pragma GCC unroll 4
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && i < count; i++) {
         float out[ROWS], *y = p->y + (size_t)(t + i) * p->y_stride + r;
         for (int v = 0; v < VECTORS; v++) vf_store(out + LANES * v, sums[v][i]);
         for (int j = 0; j < rows; j++) y[j] = p->bias ? out[j] + p->bias[r + j] : out[j];
     }
 }
 
-VINLINE void few_tokens(sl_type type, const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int n) {
-    size_t panel_bytes = (size_t)(p->n / sl_panel_form_of(type).block) * (size_t)sl_panel_block_bytes(sl_panel_form_of(type));
+VINLINE void few_tokens(sl_type type, const sl_product *p, int64_t r0, int64_t r1, int64_t t, int count, int n) {
+    sl_panel_form f = sl_panel_form_of(type);
+    size_t panel_bytes = (size_t)(p->n / f.block) * (size_t)sl_panel_block_bytes(f);
     for (int64_t r = r0; r < r1; r += ROWS)
-        few_panel(type, p, p->panels + (size_t)(r / ROWS) * panel_bytes, r, r1 - r < ROWS ? (int)(r1 - r) : ROWS, t0, n);
+        few_panel(type, p, p->panels + (size_t)(r / ROWS) * panel_bytes, r, r1 - r < ROWS ? (int)(r1 - r) : ROWS, t,
+                  count, n);
 }
 
 /* ---------------------------------------------------------------- many tokens */
@@ -227,6 +231,7 @@ typedef struct columns {
     float *y[TOKENS];
     const float *bias; /* NULL unless this is the last chunk */
     int rows, groups;  /* valid rows; groups of the type in this chunk */
+    int offset;        /* of the codes */
     bool first;
 } columns;
 
@@ -249,10 +254,11 @@ VINLINE void store_sums(const columns *c, int i, vfloat sums[VECTORS][TOKENS]) {
     if (c->rows < ROWS) memcpy(c->y[i], lanes, (size_t)c->rows * 4);
 }
 
-/* The inner loop: one tile times n tokens (n and form constants). */
+/* The inner loop: one tile times n tokens (n and form constants; of the form all but the offset counts). */
 VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n) {
     vfloat sums[VECTORS][TOKENS];
-    int offset = code_offset(form), words = form.group / 4, per32 = 32 / form.group;
+    int words = form.group / 4, per32 = 32 / form.group;
+    bool has_offset = !form.has_min && code_offset(form);
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++)
 #pragma GCC unroll 4
@@ -266,7 +272,7 @@ VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n
             int32_t x_sum = c->sums[i][g];
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++) {
-                vint dot = offset ? vi_sub(dots[v][i], vi_set1(offset * x_sum)) : dots[v][i];
+                vint dot = has_offset ? vi_sub(dots[v][i], vi_set1(c->offset * x_sum)) : dots[v][i];
                 vfloat scale = vf_mul(vf_load(w->scales[g] + LANES * v), vf_set1(x_scale));
                 sums[v][i] = vf_add(sums[v][i], vf_mul(vi_to_vf(dot), scale));
                 if (!form.has_min) continue;
@@ -280,9 +286,9 @@ VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n
 }
 
 /* One tile times all tokens. */
-VINLINE void multiply_tokens(sl_codes form, const sl_product *p, const tile *w, int64_t r, int rows, int64_t column,
-                             int n_columns, int64_t t0, int64_t t1) {
-    columns c = {.rows = rows, .groups = n_columns / form.group, .first = column == 0,
+VINLINE void multiply_tokens(sl_codes form, int offset, const sl_product *p, const tile *w, int64_t r, int rows,
+                             int64_t column, int n_columns, int64_t t0, int64_t t1) {
+    columns c = {.rows = rows, .groups = n_columns / form.group, .offset = offset, .first = column == 0,
                  .bias = p->bias && column + n_columns == p->n ? p->bias + r : NULL};
     for (int64_t token = t0; token < t1;) {
         int n = t1 - token >= TOKENS ? TOKENS : t1 - token >= SOME ? SOME : 1;
@@ -301,67 +307,103 @@ VINLINE void multiply_tokens(sl_codes form, const sl_product *p, const tile *w, 
     }
 }
 
-typedef void tile_multiplier(const sl_product *p, const tile *w, int64_t r, int rows, int64_t column, int n_columns,
-                             int64_t t0, int64_t t1);
-typedef void panel_packer(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel);
-static panel_packer pack;
+/* ---------------------------------------------------------------- one function a form */
 
-/* Columns [column, column + n) of 16 rows from r on, wherever they come from. `small` holds a chunk's panel. */
-VINLINE void fill_tile(sl_type type, const sl_product *p, int64_t r, int rows, int64_t column, int n, uint8_t *small,
-                       tile *out) {
-    sl_panel_form f = sl_panel_form_of(type);
-    const sl_type_info *info = sl_type_get(type);
-    const uint8_t *w = p->w + (size_t)r * p->row_bytes + (size_t)(column / info->block) * info->bytes;
-    if (f.head == SL_HEAD_NONE) {
-        tile_from_rows(type, w, p->row_bytes, rows, n, out);
-        return;
+/* What the inner loop distinguishes: codes by the largest (0: signed), columns that share a scale, minimums. Every type
+ * is one of these, with the next larger top.
+ *
+ *     name          top group has_min */
+#define FORMS(X) \
+    X(signed_32,     0, 32, false) \
+    X(nibble_32,    15, 32, false) \
+    X(nibble_32_min, 15, 32, true) \
+    X(nibble_16,    15, 16, false) \
+    X(nibble_16_min, 15, 16, true) \
+    X(five_32,      31, 32, false) \
+    X(five_32_min,  31, 32, true) \
+    X(five_16,      31, 16, false) \
+    X(six_16,       63, 16, false) \
+    X(seven_32,    127, 32, false) \
+    X(seven_16,    127, 16, false)
+
+typedef void tile_multiplier(int offset, const sl_product *p, const tile *w, int64_t r, int rows, int64_t column,
+                             int n_columns, int64_t t0, int64_t t1);
+
+#define DEFINE_FORM(name, top_, group_, has_min_) \
+    static void multiply_##name(int offset, const sl_product *p, const tile *w, int64_t r, int rows, int64_t column, \
+                                int n_columns, int64_t t0, int64_t t1) { \
+        sl_codes form = {NULL, group_, 0, top_, has_min_}; \
+        form.offset = top_ ? 1 : 0; /* that there is one is all that a form says */ \
+        multiply_tokens(form, offset, p, w, r, rows, column, n_columns, t0, t1); \
     }
-    if (p->panels) {
-        size_t blocks = (size_t)(r / ROWS) * (size_t)(p->n / f.block) + (size_t)(column / f.block);
-        tile_from_panel(type, p->panels + blocks * (size_t)sl_panel_block_bytes(f), n, out);
-        return;
-    }
-    pack(type, w, p->row_bytes, rows, n, small);
-    tile_from_panel(type, small, n, out);
+FORMS(DEFINE_FORM)
+
+static tile_multiplier *multiplier_of(const sl_codes *form) {
+    int top = !form->top ? 0 : form->top <= 15 ? 15 : form->top <= 31 ? 31 : form->top <= 63 ? 63 : 127;
+#define FORM_ROW(name, top_, group_, has_min_) \
+    if (top == top_ && form->group == group_ && form->has_min == has_min_) return multiply_##name;
+    FORMS(FORM_ROW)
+    return NULL;
 }
 
-VINLINE void many_tokens(sl_type type, tile_multiplier *multiply, const sl_product *p, int64_t r0, int64_t r1,
-                         int64_t t0, int64_t t1) {
+/* ---------------------------------------------------------------- one function a type */
+
+/* The types with panels. */
+#define PANEL_TYPES(X) \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4)
+
+#define DEFINE_TYPE(TYPE) \
+    static void few_##TYPE(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int n) { \
+        if (n == 1) few_tokens(SL_##TYPE, p, r0, r1, t0, 1, 1); \
+        else if (n == 2) few_tokens(SL_##TYPE, p, r0, r1, t0, 2, 2); \
+        else few_tokens(SL_##TYPE, p, r0, r1, t0, n, 4); \
+    } \
+    static void fill_##TYPE(const uint8_t *block, int n, tile *out) { tile_from_panel(SL_##TYPE, block, n, out); }
+PANEL_TYPES(DEFINE_TYPE)
+
+#define FEW_ROW(TYPE) [SL_##TYPE] = few_##TYPE,
+#define FILL_ROW(TYPE) [SL_##TYPE] = fill_##TYPE,
+static void (*const few_by_type[SL_TYPE_COUNT])(const sl_product *, int64_t, int64_t, int64_t, int) = {
+    PANEL_TYPES(FEW_ROW)
+};
+static void (*const fill_by_type[SL_TYPE_COUNT])(const uint8_t *, int, tile *) = { PANEL_TYPES(FILL_ROW) };
+
+static void pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel);
+
+/* Columns [column, column + n) of 16 rows from r on, wherever they come from. `small` holds a chunk's panel. */
+static void fill_tile(const sl_product *p, int64_t r, int rows, int64_t column, int n, uint8_t *small, tile *out) {
+    sl_panel_form f = sl_panel_form_of(p->type);
+    const sl_type_info *info = sl_type_get(p->type);
+    const uint8_t *w = p->w + (size_t)r * p->row_bytes + (size_t)(column / info->block) * info->bytes;
+    if (f.head == SL_HEAD_NONE) {
+        tile_from_rows(p->type, w, p->row_bytes, rows, n, out);
+    } else if (p->panels) {
+        size_t blocks = (size_t)(r / ROWS) * (size_t)(p->n / f.block) + (size_t)(column / f.block);
+        fill_by_type[p->type](p->panels + blocks * (size_t)sl_panel_block_bytes(f), n, out);
+    } else {
+        pack(p->type, w, p->row_bytes, rows, n, small);
+        fill_by_type[p->type](small, n, out);
+    }
+}
+
+static void many_tokens(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    const sl_codes *form = sl_type_codes(p->type);
+    tile_multiplier *multiply = multiplier_of(form);
     tile w;
     _Alignas(64) uint8_t small[CHUNK / 32 * (64 + 512)]; /* the largest panel of a chunk is smaller */
     for (int64_t r = r0; r < r1; r += ROWS) {
         int rows = r1 - r < ROWS ? (int)(r1 - r) : ROWS;
         for (int64_t column = 0; column < p->n; column += CHUNK) {
             int n_columns = p->n - column < CHUNK ? (int)(p->n - column) : CHUNK;
-            fill_tile(type, p, r, rows, column, n_columns, small, &w);
-            multiply(p, &w, r, rows, column, n_columns, t0, t1);
+            fill_tile(p, r, rows, column, n_columns, small, &w);
+            multiply(code_offset(*form), p, &w, r, rows, column, n_columns, t0, t1);
         }
     }
 }
 
-/* ---------------------------------------------------------------- one function a type */
-
-#define DEFINE_TYPE(TYPE, name, id, block, bytes, group, offset, top, has_min) \
-    static void multiply_##name(const sl_product *p, const tile *w, int64_t r, int rows, int64_t column, \
-                                int n_columns, int64_t t0, int64_t t1) { \
-        multiply_tokens(form_of(SL_##TYPE), p, w, r, rows, column, n_columns, t0, t1); \
-    } \
-    static void codes_##name(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) { \
-        if (!p->panels || t1 - t0 > FEW) many_tokens(SL_##TYPE, multiply_##name, p, r0, r1, t0, t1); \
-        else if (t1 - t0 == 1) few_tokens(SL_##TYPE, p, r0, r1, t0, 1); \
-        else if (t1 - t0 == 2) few_tokens(SL_##TYPE, p, r0, r1, t0, 2); \
-        else if (t1 - t0 == 3) few_tokens(SL_##TYPE, p, r0, r1, t0, 3); \
-        else if (t1 - t0 == 4) few_tokens(SL_##TYPE, p, r0, r1, t0, 4); \
-    }
-SL_QUANTISED(DEFINE_TYPE)
-
-#define TYPE_ROW(TYPE, name, ...) [SL_##TYPE] = codes_##name,
-static void (*const codes_by_type[SL_TYPE_COUNT])(const sl_product *, int64_t, int64_t, int64_t, int64_t) = {
-    SL_QUANTISED(TYPE_ROW)
-};
-
 static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
-    codes_by_type[p->type](p, r0, r1, t0, t1);
+    if (p->panels && t1 - t0 <= FEW) few_by_type[p->type](p, r0, r1, t0, (int)(t1 - t0));
+    else many_tokens(p, r0, r1, t0, t1);
 }
 
 #endif

@@ -23,12 +23,13 @@ static uint32_t magnitude_bits(float f) {
 static float best_levels(const float *x, int64_t n, float amax) {
     float best = 0.0f, least = INFINITY;
     for (int k = 0; k < SL_ROUND_TRIES; k++) {
-        float levels = sl_round_levels(k), factor = levels / amax, scale = amax / levels, lanes[8] = {0};
+        float levels = sl_round_levels(k), factor = levels / amax, lanes[8] = {0};
         for (int64_t i = 0; i < n; i++) {
-            float error = x[i] - nearest(x[i] * factor) * scale;
+            float y = x[i] * factor, error = y - (float)nearest(y);
             lanes[i % 8] += error * error;
         }
         float sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+        sum *= 1.0f / (levels * levels);
         if (k && !(sum < least)) continue;
         least = sum;
         best = levels;
@@ -257,7 +258,7 @@ static float weigh_scores(const sl_attend_task *task, const sl_attend_row *row, 
     return factor;
 }
 
-void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows) {
+static void attend_page(const sl_attend_task *task, const sl_attend_row *rows, int n_rows) {
     int d = task->head_dim, width = sl_kv_width(d);
     uint64_t seen = 0;
     for (int r = 0; r < n_rows; r++) seen |= rows[r].visible;
@@ -318,5 +319,5 @@ const sl_kernels sl_kernels_scalar = {
     .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
     .peak_int8 = peak_int8, .peak_f32 = peak_f32, .read_bytes = read_bytes,
     .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
-    .kv_store_f16 = kv_store_f16, .attend_page = sl_attend_page_scalar,
+    .kv_store_f16 = kv_store_f16, .attend_page = attend_page,
 };

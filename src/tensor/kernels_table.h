@@ -34,7 +34,8 @@ static inline sl_rounded sl_rounded_at(const void *blocks, int64_t n, int64_t to
 
 /* A group's largest value becomes one of 127, 126.5, ... 123.5 units: the one that leaves the smallest squared error, the
  * largest at a tie. On tiny models this takes a tenth off the distance from the unrounded logits. So that every table
- * chooses alike, the error is summed in one order, each operation rounded: element i into lane i % 8, then
+ * chooses alike, the error of a try with `levels` units is, each operation rounded, the sum of the squares of
+ * y - nearest(y), y = x * (levels / amax), times 1 / (levels * levels); element i is summed into lane i % 8, then
  * ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)). */
 enum { SL_ROUND_TRIES = 8 };
 static inline float sl_round_levels(int attempt) { return 127.0f - 0.5f * (float)attempt; }
@@ -95,8 +96,6 @@ struct sl_kernels {
 };
 
 enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduction */
-
-void sl_attend_page_scalar(const sl_attend_task *task, const sl_attend_row *rows, int n_rows);
 
 extern const sl_kernels sl_kernels_scalar;
 #if defined(__x86_64__)

@@ -11,7 +11,7 @@
 
 enum { RUNS = 6, SYNC_RUNS = 200, CHUNKS_A_THREAD = 4 };
 static const uint64_t CHUNK_BYTES = 1 << 20;
-static const uint64_t LEAST_BYTES = 96 << 20, MOST_BYTES = 1 << 30; /* read in one run */
+static const uint64_t LEAST_BYTES = 96 << 20, MOST_BYTES = 192 << 20; /* read in one run */
 static const double RUN_SECONDS = 3e-3; /* of a loop in registers */
 
 typedef struct measuring {
@@ -25,7 +25,8 @@ typedef struct measuring {
 
 /* ---------------------------------------------------------------- memory */
 
-/* Four times the last-level cache, so that at most a quarter of a run can come from it; within reason. */
+/* Four times the last-level cache, so that at most a quarter of a run can come from it; within reason (a virtual machine
+ * is told of caches that it shares with others). */
 static uint64_t bytes_to_read(void) {
     long cache = 0;
 #ifdef _SC_LEVEL3_CACHE_SIZE

@@ -7,20 +7,27 @@
 #include <math.h>
 #include <string.h>
 
-/* Codes of a group whose largest value becomes `levels`, and the squared error: eight lanes in two vectors, summed as
- * kernels_table.h says. */
-VINLINE float round_error(const float32x4_t v[8], float amax, float levels, int32x4_t q[8]) {
-    float32x4_t factor = vdupq_n_f32(levels / amax), scale = vdupq_n_f32(amax / levels);
+/* Squared distances of v * factor from whole numbers: eight lanes in two vectors, summed as kernels_table.h says. */
+VINLINE float round_error(const float32x4_t v[8], float factor) {
     float32x4_t sums[2] = {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)};
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
-        q[i] = vcvtnq_s32_f32(vmulq_f32(v[i], factor)); /* nearest, ties to even */
-        float32x4_t error = vsubq_f32(v[i], vmulq_f32(vcvtq_f32_s32(q[i]), scale));
+        float32x4_t y = vmulq_n_f32(v[i], factor), error = vsubq_f32(y, vrndnq_f32(y)); /* nearest, ties to even */
         sums[i % 2] = vaddq_f32(sums[i % 2], vmulq_f32(error, error));
     }
-    float32x4_t four = vaddq_f32(sums[0], sums[1]);
-    float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
-    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+    return vf_sum(vaddq_f32(sums[0], sums[1]));
+}
+
+/* The first of the tries with the smallest error. */
+VINLINE float best_levels(const float32x4_t v[8], float amax) {
+    float best = 0.0f, least = INFINITY;
+    for (int k = 0; k < SL_ROUND_TRIES; k++) {
+        float levels = sl_round_levels(k), error = round_error(v, levels / amax) * (1.0f / (levels * levels));
+        bool better = k == 0 || error < least;
+        least = better ? error : least;
+        best = better ? levels : best;
+    }
+    return best;
 }
 
 /* Group of 32 at x, the last one padded by the caller. */
@@ -43,15 +50,8 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
         return;
     }
     int32x4_t q[8];
-    float least = INFINITY, levels = 0;
-    for (int k = 0; k < SL_ROUND_TRIES; k++) {
-        int32x4_t codes_k[8];
-        float error = round_error(v, amax, sl_round_levels(k), codes_k);
-        if (k && !(error < least)) continue;
-        least = error;
-        levels = sl_round_levels(k);
-        memcpy(q, codes_k, sizeof q);
-    }
+    float levels = best_levels(v, amax);
+    for (int i = 0; i < 8; i++) q[i] = vcvtnq_s32_f32(vmulq_n_f32(v[i], levels / amax));
     for (int h = 0; h < 2; h++) {
         const int32x4_t *half = q + 4 * h;
         sum16[h] = vaddvq_s32(vaddq_s32(vaddq_s32(half[0], half[1]), vaddq_s32(half[2], half[3])));

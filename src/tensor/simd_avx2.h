@@ -8,7 +8,7 @@
 
 #define LANES 8
 enum { VECTORS = 2, TOKENS = 3 }; /* kernels_panel.h: vectors to a word of 16 rows, tokens of a tile at once */
-enum { TILE_ROWS = 4, TILE_TOKENS = 2 }; /* kernels_float.h */
+enum { TILE_ROWS = 4, TILE_TOKENS = 3 }; /* kernels_float.h */
 
 #define VINLINE static inline __attribute__((always_inline))
 
@@ -45,16 +45,6 @@ VINLINE float vf_sum(vfloat v) {
     __m128 x = vf_quarter(v);
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
-}
-/* Four vectors' sums, each added in the order of vf_sum. */
-VINLINE __m128 vf_sum4(const vfloat v[4]) {
-    __m128 a = vf_quarter(v[0]), b = vf_quarter(v[1]), c = vf_quarter(v[2]), d = vf_quarter(v[3]);
-    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)); /* a02 b02 a13 b13 */
-    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-    return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
-}
-VINLINE void vf_store_sum4(float *p, float factor, const vfloat v[4]) {
-    _mm_storeu_ps(p, _mm_mul_ps(_mm_set1_ps(factor), vf_sum4(v)));
 }
 VINLINE vfloat vf_from_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 VINLINE void vf_to_f16(void *p, vfloat v) {
@@ -116,6 +106,10 @@ VINLINE int code_offset(sl_codes form) { return form.top ? form.offset : 0; }
 /* Unpacked codes in the form that the products below multiply. */
 VINLINE vint ready_codes(sl_codes form, vint codes) { (void)form; return codes; }
 
+/* Sums are taken as they are written: left to itself the compiler turns chains of integer additions into trees, whose
+ * leaves do not fit the registers. */
+VINLINE void vi_in_order(vint *v) { __asm__("" : "+x"(*v)); }
+
 VINLINE vint pairs(sl_codes form, vint codes, vint x) {
     if (form.top) return _mm256_maddubs_epi16(codes, x);
     return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
@@ -136,9 +130,12 @@ VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words
     for (int q = 0; q < words; q += step) {
         vint narrow = pairs(form, w[q], vi_word(x + 4 * q));
 #pragma GCC unroll 8
-        for (int s = 1; s < step; s++)
+        for (int s = 1; s < step; s++) {
             narrow = _mm256_add_epi16(narrow, pairs(form, w[q + s], vi_word(x + 4 * (q + s))));
+            vi_in_order(&narrow);
+        }
         dot = q ? _mm256_add_epi32(dot, widen_pairs(narrow)) : widen_pairs(narrow);
+        vi_in_order(&dot);
     }
     return dot;
 }
@@ -160,14 +157,18 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
                 for (int v = 0; v < VECTORS; v++) {
                     vint product = pairs(form, w[v], word);
                     narrow[v][i] = s ? _mm256_add_epi16(narrow[v][i], product) : product;
+                    vi_in_order(&narrow[v][i]);
                 }
             }
         }
 #pragma GCC unroll 2
         for (int v = 0; v < VECTORS; v++)
 #pragma GCC unroll 4
-            for (int i = 0; i < n; i++)
-                dots[v][i] = q ? _mm256_add_epi32(dots[v][i], widen_pairs(narrow[v][i])) : widen_pairs(narrow[v][i]);
+            for (int i = 0; i < n; i++) {
+                vint sums = widen_pairs(narrow[v][i]);
+                dots[v][i] = q ? _mm256_add_epi32(dots[v][i], sums) : sums;
+                vi_in_order(&dots[v][i]);
+            }
     }
 }
 

@@ -47,16 +47,6 @@ VINLINE float vf_sum(vfloat v) {
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
-/* Four vectors' sums, each added in the order of vf_sum. */
-VINLINE __m128 vf_sum4(const vfloat v[4]) {
-    __m128 a = vf_quarter(v[0]), b = vf_quarter(v[1]), c = vf_quarter(v[2]), d = vf_quarter(v[3]);
-    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)); /* a02 b02 a13 b13 */
-    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-    return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
-}
-VINLINE void vf_store_sum4(float *p, float factor, const vfloat v[4]) {
-    _mm_storeu_ps(p, _mm_mul_ps(_mm_set1_ps(factor), vf_sum4(v)));
-}
 VINLINE vfloat vf_from_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 VINLINE void vf_to_f16(void *p, vfloat v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

@@ -42,10 +42,6 @@ VINLINE float vf_sum(vfloat v) { /* (0 + 2) + (1 + 3) */
     float32x2_t two = vadd_f32(vget_low_f32(v), vget_high_f32(v));
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
-/* factor times four vectors' sums, each added in the order of vf_sum. */
-VINLINE void vf_store_sum4(float *p, float factor, const vfloat v[4]) {
-    for (int i = 0; i < 4; i++) p[i] = factor * vf_sum(v[i]);
-}
 VINLINE vfloat vf_from_f16(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
 VINLINE void vf_to_f16(void *p, vfloat v) { vst1_u8(p, vreinterpret_u8_f16(vcvt_f16_f32(v))); }
 VINLINE vfloat vf_from_bf16(const void *p) {

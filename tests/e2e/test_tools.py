@@ -29,7 +29,11 @@ class ShowAndPlan(Case):
         plan = self.works("plan", tiny_model(), "--ctx", "256", "--batch", "2", "--json").json()
         for field in ("weights_bytes", "kv_bytes", "work_bytes", "total_bytes", "memory_free", "fits", "quantisations"):
             self.assertIn(field, plan)
-        self.assertEqual(plan["total_bytes"], plan["weights_bytes"] + plan["kv_bytes"] + plan["work_bytes"])
+        parts = ("weights_bytes", "kv_bytes", "work_bytes", "vocabulary_bytes", "program_bytes")
+        self.assertEqual(plan["total_bytes"], sum(plan[part] for part in parts))
+        for field in ("tokens_per_second", "prompt_tokens_per_second", "time_to_first_token_s", "token_bytes"):
+            self.assertGreater(plan[field], 0)
+        self.assertAlmostEqual(plan["time_to_first_token_s"] * plan["prompt_tokens_per_second"], plan["prompt_tokens"])
         self.assertEqual((plan["ctx"], plan["batch"], plan["fits"]), (256, 2, True))
         half, quarter = (self.works("plan", tiny_model(), "--ctx", ctx, "--batch", "2", "--json").json()["kv_bytes"]
                          for ctx in ("128", "64"))

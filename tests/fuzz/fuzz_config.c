@@ -19,8 +19,9 @@ static void try_config(sllm_status status, const sl_config *config, const sllm_e
     }
     if (sl_config_check(config, &error) != SLLM_OK) abort();
     for (const char *const *type = sl_plan_types(); *type; type++) {
-        uint64_t bytes = 0;
-        if (sl_plan_weights(config, *type, &bytes, &error) == SLLM_OK && !bytes) abort();
+        sl_footprint f;
+        if (sl_plan_weights(config, *type, false, &f, &error) == SLLM_OK && (!f.weights_bytes || !f.body_macs[0] + !f.body_macs[1] > 1))
+            abort();
     }
 }
 

@@ -44,13 +44,14 @@ static bool compare(engine *e, const sl_safetensors *expected, const char *ids_n
 
 /* What the plan of a quantised file says against the tensors of one that llama.cpp made; "" when they agree. */
 static void check_plan(const sl_model *model, const char *type, char *says, size_t size) {
-    uint64_t planned = 0, there = 0;
+    sl_footprint planned = {0};
+    uint64_t there = 0;
     sllm_error error = {0};
     sl_tensors tensors = {.gguf = model->gguf};
     says[0] = 0;
     for (size_t i = 0; i < sl_tensors_count(&tensors); i++) there += sl_tensors_at(&tensors, i)->bytes;
-    if (sl_plan_weights(&model->config, type, &planned, &error) || planned != there)
-        snprintf(says, size, "planned %llu bytes, the file has %llu: ", (unsigned long long)planned,
+    if (sl_plan_weights(&model->config, type, false, &planned, &error) || planned.file_bytes != there)
+        snprintf(says, size, "planned %llu bytes, the file has %llu: ", (unsigned long long)planned.file_bytes,
                  (unsigned long long)there);
 }
 

@@ -69,8 +69,11 @@ static void models(void **state) {
     assert_int_equal(info.n_layers, 0);
     REFUSED(sllm_model_describe(NULL, &json, e));
     REFUSED(sllm_model_describe(model, NULL, e));
-    REFUSED(sllm_model_plan(NULL, NULL, 0, 1, false, &plan, e));
-    REFUSED(sllm_model_plan(TINY_MODEL, NULL, 0, 1, false, NULL, e));
+    REFUSED(sllm_model_plan(NULL, NULL, &plan, e));
+    REFUSED(sllm_model_plan(TINY_MODEL, NULL, NULL, e));
+    REFUSED(sllm_model_plan_loaded(NULL, NULL, &plan, e));
+    REFUSED(sllm_model_plan_loaded(model, NULL, NULL, e));
+    REFUSED(sllm_bench(NULL, NULL, e));
 }
 
 static void text_and_tokens(void **state) {

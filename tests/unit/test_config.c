@@ -339,24 +339,32 @@ static void test_plan(void **state) {
     sl_arena arena = {0};
     sl_config c;
     sllm_error error;
-    uint64_t f32, q8, q4;
+    sl_footprint f32, q8, q4;
     (void)state;
     assert_int_equal(read_llama("", &c, &arena, &error), SLLM_OK);
-    assert_int_equal(sl_plan_weights(&c, "f32", &f32, &error), SLLM_OK);
-    assert_int_equal(sl_plan_weights(&c, "Q8_0", &q8, &error), SLLM_OK);
-    assert_int_equal(sl_plan_weights(&c, "q4_k_m", &q4, &error), SLLM_OK);
+    assert_int_equal(sl_plan_weights(&c, "f32", false, &f32, &error), SLLM_OK);
+    assert_int_equal(sl_plan_weights(&c, "Q8_0", false, &q8, &error), SLLM_OK);
+    assert_int_equal(sl_plan_weights(&c, "q4_k_m", false, &q4, &error), SLLM_OK);
     /* embedding and output, then per block q, k, v, o, gate, up, down and two norms, and the final norm */
     uint64_t matrices = 2 * 320 * 64 + 3 * (64 * 64 * 2 + 32 * 64 * 2 + 160 * 64 * 3), norms = 7 * 64;
-    assert_int_equal(f32, 4 * (matrices + norms));
-    assert_int_equal(q8, matrices / 32 * 34 + 4 * norms);
-    assert_true(q4 < q8);
-    assert_int_equal(sl_plan_weights(&c, "q9", &q4, &error), SLLM_ERROR_ARGUMENT);
+    assert_int_equal(f32.file_bytes, 4 * (matrices + norms));
+    assert_int_equal(q8.file_bytes, matrices / 32 * 34 + 4 * norms);
+    /* of the embedding only some rows are looked up; the output and the blocks are multiplied, once a token */
+    assert_int_equal(f32.weights_bytes, f32.file_bytes);
+    assert_int_equal(f32.head_bytes, 4 * 320 * 64);
+    assert_int_equal(f32.body_bytes, 4 * (matrices - 2 * 320 * 64));
+    assert_int_equal(f32.head_macs[0], 320 * 64);
+    assert_int_equal(f32.body_macs[0], matrices - 2 * 320 * 64);
+    assert_int_equal(q8.body_macs[1], f32.body_macs[0]);
+    assert_int_equal(q8.body_macs[0], 0);
+    assert_true(q4.file_bytes < q8.file_bytes);
+    assert_int_equal(sl_plan_weights(&c, "q9", false, &q4, &error), SLLM_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "q4_k_m"));
     for (const char *const *name = sl_plan_types(); *name; name++)
-        assert_int_equal(sl_plan_weights(&c, *name, &q4, &error), SLLM_OK);
+        assert_int_equal(sl_plan_weights(&c, *name, false, &q4, &error), SLLM_OK);
     c.n_vocab = c.n_ff = INT32_MAX; /* n_embd 2^31 - 1 too: more bytes in a layer than 2^64 */
     c.n_embd = INT32_MAX;
-    assert_int_equal(sl_plan_weights(&c, "f32", &q4, &error), SLLM_ERROR_FORMAT);
+    assert_int_equal(sl_plan_weights(&c, "f32", false, &q4, &error), SLLM_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "layers"));
     sl_arena_free(&arena);
 }

@@ -342,7 +342,8 @@ static void test_planned_bytes(void **state) {
         sllm_error error = {0};
         sllm_plan plan;
         engine e = {0};
-        assert_int_equal(sllm_model_plan(models[m].path, NULL, N_CTX, 3, models[m].exact, &plan, &error), SLLM_OK);
+        sllm_plan_params wanted = {.n_ctx = N_CTX, .n_batch = 3, .exact = models[m].exact};
+        assert_int_equal(sllm_model_plan(models[m].path, &wanted, &plan, &error), SLLM_OK);
         if (sl_model_load(models[m].path, &params, &e.model, &error)) fail_msg("%s", error.message);
         size_t start = fail_alloc_asked();
         assert_int_equal(sl_work_new(e.model, &e.work, &error), SLLM_OK);
@@ -350,8 +351,8 @@ static void test_planned_bytes(void **state) {
         assert_int_equal(sl_kv_pool_new(e.model, type_of(e.model), N_PAGES, &e.pool, &error), SLLM_OK);
         assert_int_equal(sl_kv_new(e.pool, N_CTX, &e.kv, &error), SLLM_OK);
         size_t kv = fail_alloc_asked() - start - work;
-        size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a session keeps those of one position */
-        assert_int_equal(plan.work_bytes, 3 * (work + logits));
+        size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a sequence keeps those of one position */
+        assert_int_equal(plan.work_bytes, work + 3 * logits);
         assert_int_equal(plan.kv_bytes, 3 * kv);
         close_engine(&e);
     }

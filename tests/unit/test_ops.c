@@ -103,11 +103,12 @@ static uint8_t *random_weights(sl_type type, size_t n) {
 static float round_error(const float *x, int64_t n, float amax, float levels) {
     volatile float lanes[8] = {0}, square; /* volatile: rounded at every step, never fused */
     for (int64_t i = 0; i < n; i++) {
-        volatile float back = rintf(x[i] * (levels / amax)) * (amax / levels), error = x[i] - back;
+        volatile float y = x[i] * (levels / amax), error = y - rintf(y);
         square = error * error;
         lanes[i % 8] = lanes[i % 8] + square;
     }
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    float sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    return sum * (1.0f / (levels * levels));
 }
 
 /* The activation as `fast` sees it: multiples of amax / levels of its group of 32, levels from 127 down to 123.5 by halves. */

@@ -1,0 +1,255 @@
+/* Attention for the vector tables, a page at a time, over the vector names of simd_*.h: scores of a few queries with
+ * LANES keys a vector, their exponentials, and the weighted sum of values with LANES dimensions a vector. Order of
+ * summation: kernels_table.h. Needs kernels_rows.h. */
+#ifndef SL_TENSOR_KERNELS_ATTENTION_H
+#define SL_TENSOR_KERNELS_ATTENTION_H
+
+#include "tensor/kernels_table.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    QUERIES = 6,                         /* rows whose sums stay in registers together */
+    PAGE_VECTORS = SL_PAGE / LANES,
+    WIDTH_STEP = 16 / LANES              /* vectors that divide every sl_kv_width */
+};
+
+/* Vectors beside so many rows: together with the operands they fill the registers, 16 where LANES is 8, else 32. */
+#define VECTORS_BESIDE(rows) (LANES == 8 ? ((rows) == 1 ? 8 : (rows) <= 3 ? 4 : 2) : LANES == 16 ? 4 : (rows) <= 3 ? 8 : 4)
+
+/* LANES neighbouring numbers of a tile of f32 or f16. */
+VINLINE vfloat tile_vector(sl_kv_type type, const void *at, size_t i) {
+    return type == SL_KV_F16 ? vf_from_f16((const uint16_t *)at + i) : vf_load((const float *)at + i);
+}
+
+/* ---------------------------------------------------------------- quantised tiles, widened */
+
+static void widen_scales(const uint8_t *halves, float out[SL_PAGE]) {
+    for (int j = 0; j < SL_PAGE; j += LANES) vf_store(out + j, vf_from_f16(halves + 2 * j));
+}
+
+/* out: [head_dim][SL_PAGE] */
+static void widen_keys(sl_kv_type type, const uint8_t *from, int head_dim, float *restrict out) {
+    const uint8_t *codes = from + sl_kv_scale_bytes(type, head_dim);
+    float scales[SL_PAGE];
+    for (int d = 0; d < head_dim; d++) {
+        float *row = out + d * SL_PAGE;
+        if (d % SL_KV_GROUP == 0) widen_scales(from + 2 * (d / SL_KV_GROUP) * SL_PAGE, scales);
+        if (type == SL_KV_Q8_0) {
+            const int8_t *c = (const int8_t *)codes + d * SL_PAGE;
+            for (int j = 0; j < SL_PAGE; j++) row[j] = scales[j] * (float)c[j];
+        } else {
+            const uint8_t *c = codes + d / 2 * SL_PAGE;
+            int shift = d % 2 * 4;
+            for (int j = 0; j < SL_PAGE; j++) row[j] = scales[j] * (float)((c[j] >> shift & 15) - 8);
+        }
+    }
+}
+
+/* Positions [lo, hi); out: [SL_PAGE][head_dim] */
+static void widen_values(sl_kv_type type, const uint8_t *from, int head_dim, int lo, int hi, float *restrict out) {
+    const uint8_t *codes = from + sl_kv_scale_bytes(type, head_dim);
+    int groups = head_dim / SL_KV_GROUP, half = SL_KV_GROUP / 2;
+    for (int g = lo * groups; g < hi * groups; g++) {
+        float *row = out + g * SL_KV_GROUP, scale;
+        uint16_t stored;
+        memcpy(&stored, from + 2 * g, 2);
+        scale = sl_f16_to_f32(stored);
+        if (type == SL_KV_Q8_0) {
+            const int8_t *c = (const int8_t *)codes + g * SL_KV_GROUP;
+            for (int i = 0; i < SL_KV_GROUP; i++) row[i] = scale * (float)c[i];
+        } else {
+            const uint8_t *c = codes + g * half;
+            for (int i = 0; i < half; i++) row[i] = scale * (float)((c[i] & 15) - 8);
+            for (int i = 0; i < half; i++) row[half + i] = scale * (float)((c[i] >> 4) - 8);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- scores */
+
+/* p[row][key] = q . k for `vectors` vectors of keys from `first` on; rows and vectors are constants. */
+VINLINE void score_keys(sl_kv_type type, const void *keys, int head_dim, const sl_attend_row *row, int rows, int first,
+                        int vectors, float p[][SL_PAGE]) {
+    vfloat sums[QUERIES][8];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) sums[r][v] = vf_zero();
+    for (int d = 0; d < head_dim; d++) {
+        vfloat k[8];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) k[v] = tile_vector(type, keys, (size_t)(d * SL_PAGE + first + v * LANES));
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            vfloat q = vf_set1(row[r].q[d]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++) sums[r][v] = vf_fma(q, k[v], sums[r][v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) vf_store(p[r] + first + v * LANES, sums[r][v]);
+}
+
+/* ---------------------------------------------------------------- softmax */
+
+VINLINE int first_seen(uint64_t visible) { return __builtin_ctzll(visible); }
+VINLINE int end_seen(uint64_t visible) { return SL_PAGE - __builtin_clzll(visible); }
+
+/* The largest lane; NaN loses against a number. */
+VINLINE float largest(vfloat v) {
+    float lane[LANES];
+    vf_store(lane, v);
+    for (int step = LANES / 2; step; step /= 2)
+        for (int l = 0; l < step; l++) lane[l] = lane[l + step] > lane[l] ? lane[l + step] : lane[l];
+    return lane[0];
+}
+
+/* Scores [lo, hi) (whole vectors) become scaled, capped, hidden where not visible; returns the largest, or `top`. */
+static float finish_scores(const sl_attend_task *task, uint64_t visible, int lo, int hi, float top, float *p) {
+    vfloat tops = vf_set1(top), factor = vf_set1(task->scale), cap = vf_set1(task->softcap);
+    for (int j = lo; j < hi; j += LANES) {
+        vfloat s = vf_mul(factor, vf_load(p + j));
+        if (task->softcap > 0) s = vf_mul(cap, v_tanh(vf_div(s, cap)));
+        vf_store(p + j, s);
+    }
+    for (uint64_t hidden = ~visible; hidden; hidden &= hidden - 1) p[__builtin_ctzll(hidden)] = -INFINITY;
+    for (int j = lo; j < hi; j += LANES) tops = vf_max(vf_load(p + j), tops);
+    return largest(tops);
+}
+
+/* p [lo, hi) of one row, and its state but for the mix; returns what is to become of the factors: old - new largest. */
+static float weigh(const sl_attend_task *task, const sl_attend_row *row, float *p, float *sum) {
+    int lo = first_seen(row->visible) / LANES * LANES, hi = (end_seen(row->visible) + LANES - 1) / LANES * LANES;
+    float old = row->state[SL_STATE_MAX], top = finish_scores(task, row->visible, lo, hi, old, p);
+    vfloat sums = vf_zero(), tops = vf_set1(top);
+    for (int j = lo; j < hi; j += LANES) {
+        vfloat e = v_exp(vf_sub(vf_load(p + j), tops));
+        vf_store(p + j, e);
+        sums = vf_add(sums, e);
+    }
+    *sum = vf_sum(sums);
+    row->state[SL_STATE_MAX] = top;
+    return old - top;
+}
+
+/* All rows of a block: their p, and the states scaled to the new largest scores. */
+static void weigh_block(const sl_attend_task *task, const sl_attend_row *row, int rows, float p[][SL_PAGE]) {
+    float factors[8] = {0}, sums[QUERIES];
+    for (int r = 0; r < rows; r++) factors[r] = weigh(task, &row[r], p[r], &sums[r]);
+    for (int i = 0; i < 8; i += LANES) {
+        float lanes[LANES] = {0};
+        memcpy(lanes, factors + i, sizeof(float) * (LANES < 8 ? LANES : 8));
+        vf_store(lanes, v_exp(vf_load(lanes)));
+        memcpy(factors + i, lanes, sizeof(float) * (LANES < 8 ? LANES : 8));
+    }
+    for (int r = 0; r < rows; r++) {
+        float *state = row[r].state;
+        vfloat factor = vf_set1(factors[r]);
+        state[SL_STATE_SUM] = state[SL_STATE_SUM] * factors[r] + sums[r];
+        if (factors[r] == 1) continue;
+        for (int i = SL_STATE_MIX; i < SL_STATE_MIX + sl_kv_width(task->head_dim); i += LANES)
+            vf_store(state + i, vf_mul(vf_load(state + i), factor));
+    }
+}
+
+/* ---------------------------------------------------------------- the mix of values */
+
+/* state += sum of p v over positions [lo, hi), `vectors` vectors of dimensions from `first` on. */
+VINLINE void mix_dimensions(sl_kv_type type, const void *values, int width, const sl_attend_row *row, int rows,
+                            int first, int vectors, int lo, int hi, float p[][SL_PAGE]) {
+    vfloat sums[QUERIES][8];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) sums[r][v] = vf_load(row[r].state + SL_STATE_MIX + first + v * LANES);
+    for (int j = lo; j < hi; j++) {
+        vfloat x[8];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) x[v] = tile_vector(type, values, (size_t)(j * width + first + v * LANES));
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            vfloat weight = vf_set1(p[r][j]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++) sums[r][v] = vf_fma(weight, x[v], sums[r][v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) vf_store(row[r].state + SL_STATE_MIX + first + v * LANES, sums[r][v]);
+}
+
+VINLINE void mix_rows(sl_kv_type type, const void *values, int width, const sl_attend_row *row, int rows, int lo,
+                      int hi, float p[][SL_PAGE]) {
+    int first = 0, step = VECTORS_BESIDE(rows) * LANES;
+    for (; first + step <= width; first += step)
+        mix_dimensions(type, values, width, row, rows, first, VECTORS_BESIDE(rows), lo, hi, p);
+    for (; first < width; first += WIDTH_STEP * LANES)
+        mix_dimensions(type, values, width, row, rows, first, WIDTH_STEP, lo, hi, p);
+}
+
+/* ---------------------------------------------------------------- a block of rows */
+
+/* Each row's positions in order: those before the first that all see, those that all see, those behind. */
+VINLINE void attend_rows(sl_kv_type type, const sl_attend_task *task, const void *keys, const void *values,
+                         const sl_attend_row *row, int rows) {
+    _Alignas(64) float p[QUERIES][SL_PAGE];
+    int width = sl_kv_width(task->head_dim), span = VECTORS_BESIDE(rows) * LANES;
+    int lo = 0, hi = SL_PAGE, lowest = SL_PAGE, highest = 0;
+    for (int r = 0; r < rows; r++) {
+        int first = first_seen(row[r].visible), end = end_seen(row[r].visible);
+        lo = first > lo ? first : lo;
+        hi = end < hi ? end : hi;
+        lowest = first < lowest ? first : lowest;
+        highest = end > highest ? end : highest;
+    }
+    for (int first = lowest / span * span; first < highest; first += span)
+        score_keys(type, keys, task->head_dim, row, rows, first, VECTORS_BESIDE(rows), p);
+    weigh_block(task, row, rows, p);
+    if (lo > hi) lo = hi = lowest; /* no position that all see */
+    for (int r = 0; rows > 1 && lo < hi && r < rows; r++)
+        if (first_seen(row[r].visible) < lo)
+            mix_rows(type, values, width, &row[r], 1, first_seen(row[r].visible), lo, p + r);
+    if (lo < hi) mix_rows(type, values, width, row, rows, lo, hi, p);
+    for (int r = 0; rows > 1 && r < rows; r++) {
+        int from = lo < hi ? hi : first_seen(row[r].visible);
+        if (end_seen(row[r].visible) > from)
+            mix_rows(type, values, width, &row[r], 1, from, end_seen(row[r].visible), p + r);
+    }
+}
+
+VINLINE void attend_all(sl_kv_type type, const sl_attend_task *task, const void *keys, const void *values,
+                        const sl_attend_row *row, int n) {
+    for (; n >= 6; row += 6, n -= 6) attend_rows(type, task, keys, values, row, 6);
+    switch (n) {
+    case 5: attend_rows(type, task, keys, values, row, 5); break;
+    case 4: attend_rows(type, task, keys, values, row, 4); break;
+    case 3: attend_rows(type, task, keys, values, row, 3); break;
+    case 2: attend_rows(type, task, keys, values, row, 2); break;
+    case 1: attend_rows(type, task, keys, values, row, 1); break;
+    default: break;
+    }
+}
+
+static void attend_page(const sl_attend_task *task, const sl_attend_row *rows, int n_rows) {
+    if (task->type == SL_KV_F16) {
+        attend_all(SL_KV_F16, task, task->keys, task->values, rows, n_rows);
+        return;
+    }
+    if (task->type == SL_KV_F32) {
+        attend_all(SL_KV_F32, task, task->keys, task->values, rows, n_rows);
+        return;
+    }
+    uint64_t seen = 0;
+    for (int r = 0; r < n_rows; r++) seen |= rows[r].visible;
+    float *keys = task->scratch, *values = keys + (size_t)task->head_dim * SL_PAGE;
+    widen_keys(task->type, task->keys, task->head_dim, keys);
+    widen_values(task->type, task->values, task->head_dim, first_seen(seen), end_seen(seen), values);
+    attend_all(SL_KV_F32, task, keys, values, rows, n_rows);
+}
+
+#endif
