@@ -180,6 +180,8 @@ void sl_engine_free(sl_engine *e) {
 sllm_status sl_engine_add(sl_engine *e, const int32_t *ids, size_t n, const sllm_generate_params *params,
                           sllm_batch_done done, uint64_t *id, sllm_error *error) {
     sllm_status status = sl_generate_check(params, e->model->config.n_vocab, error);
+    if (!status && params->speculation == SLLM_SPECULATION_DRAFT)
+        status = sl_fail(error, SLLM_ERROR_UNSUPPORTED, "a draft model serves one session, not a batch: leave it out");
     for (size_t i = 0; i < n && !status; i++)
         if (ids[i] < 0 || ids[i] >= e->model->config.n_vocab)
             status = sl_fail(error, SLLM_ERROR_ARGUMENT, "token %zu is %d: the vocabulary is [0, %d)", i, ids[i],

@@ -103,7 +103,7 @@ size_t sl_turn_longest(const sl_turn *t) {
 }
 
 size_t sl_turn_proposable(const sl_turn *t) {
-    if (t->done || t->phase != SL_TURN_ANSWER || t->keep + 1 != timeline_length(t)) return 0;
+    if (t->done || t->phase != SL_TURN_ANSWER || t->constraint || t->keep + 1 != timeline_length(t)) return 0;
     size_t most = SL_TURN_PROPOSALS;
     /* A draw behind the last proposal must still be one that the answer has room for. */
     size_t answer = (size_t)t->params->max_new_tokens - t->out->completion_tokens - 1;

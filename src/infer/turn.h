@@ -73,7 +73,7 @@ void sl_turn_cancel(sl_turn *turn);
 /* When done: hands over the texts. The generation in *out is whole then. */
 sllm_status sl_turn_finish(sl_turn *turn, sllm_error *error);
 
-/* Most tokens that a proposal may have now; 0 where the next want is not one token. */
+/* Most tokens that a proposal may have now; 0 where the next want is not one token, and under a constraint. */
 size_t sl_turn_proposable(const sl_turn *turn);
 /* Adds ids [n <= sl_turn_proposable] to the next want. Those outside the vocabulary and all behind are left out. */
 void sl_turn_propose(sl_turn *turn, const int32_t *ids, size_t n);

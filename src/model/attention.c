@@ -5,6 +5,7 @@
 #include "model/forward.h"
 #include "model/rope.h"
 
+#include <limits.h>
 #include <math.h>
 
 /* Where a row of the q/k/v product holds head h (k and v: key/value head g), in floats. */
@@ -150,14 +151,22 @@ static int position_of(const tile_run *t, int row) { return t->segment->first + 
 static int last_page(const tile_run *t) { return position_of(t, t->tile->n - 1) / SL_PAGE; }
 static int last_span(const tile_run *t) { return position_of(t, t->tile->n - 1) / SL_SPAN; }
 
+/* No row sees a page before this one. */
+static int first_page(const tile_run *t) {
+    int window = t->run->layer->window, first = position_of(t, 0);
+    return window && first >= window ? (first - window + 1) / SL_PAGE : 0;
+}
+static int first_span(const tile_run *t) { return first_page(t) * SL_PAGE / SL_SPAN; }
+
 /* Adds the pages of one span to the rows' states, `stride` floats apart, which begin empty. */
 static void attend_span(tile_run *t, int span, float *states, size_t stride) {
     const sl_run *run = t->run;
     const sl_kv *kv = t->segment->kv;
-    int end = last_page(t) + 1, pages = SL_SPAN / SL_PAGE;
+    int pages = SL_SPAN / SL_PAGE, page = first_page(t), end = last_page(t) + 1;
+    if (page < span * pages) page = span * pages;
     if (end > (span + 1) * pages) end = (span + 1) * pages;
     for (int r = 0; r < t->tile->n; r++) sl_attend_clear(states + (size_t)r * stride, run->config->head_dim);
-    for (int page = span * pages; page < end; page++) {
+    for (; page < end; page++) {
         sl_attend_row rows[SL_TILE_ROWS];
         int n = 0;
         for (int r = 0; r < t->tile->n; r++) {
@@ -169,6 +178,7 @@ static void attend_span(tile_run *t, int span, float *states, size_t stride) {
         if (!n) continue;
         t->task.keys = sl_kv_keys(kv, run->op->layer, t->g, page);
         t->task.values = sl_kv_values(kv, run->op->layer, t->g, page);
+        t->task.next = page + 1 < end ? sl_kv_keys(kv, run->op->layer, t->g, page + 1) : NULL;
         sl_attend_page(&t->task, rows, n);
     }
 }
@@ -187,14 +197,87 @@ static void attend_tile(void *user, int64_t item, int thread) {
     tile_run t = tile_run_of(run, (int)(item / c->n_kv_heads), (int)(item % c->n_kv_heads), thread);
     size_t width = (size_t)sl_attend_width(c->head_dim);
     float *states = run->work->attend + (size_t)thread * sl_attend_scratch(c), *later = states + SL_TILE_ROWS * width;
-    for (int span = 0; span <= last_span(&t); span++) {
-        attend_span(&t, span, span ? later : states, width);
-        for (int r = 0; span && r < t.tile->n; r++)
+    int first = first_span(&t);
+    for (int span = first; span <= last_span(&t); span++) {
+        attend_span(&t, span, span > first ? later : states, width);
+        for (int r = 0; span > first && r < t.tile->n; r++)
             sl_attend_merge(states + (size_t)r * width, later + (size_t)r * width, c->head_dim);
     }
     for (int r = 0; r < t.tile->n; r++) finish_row(&t, r, states + (size_t)r * width);
 }
 
+/* ---------------------------------------------------------------- few queries, long timelines
+ *
+ * Too few tiles for the threads: their spans are items too, some spans at a time, and then merged in order. */
+
+typedef struct split {
+    const sl_run *run;
+    int rows;         /* of the largest tile */
+    int slots;        /* states a row: what is merged so far, or the first span; then spans */
+    int from, end;    /* spans of this round */
+    int first_slot;   /* of the first of them */
+} split;
+
+static float *split_states(const split *s, int64_t tile_and_head, int slot) {
+    size_t index = ((size_t)tile_and_head * (size_t)s->slots + (size_t)slot) * (size_t)s->rows;
+    return s->run->work->states + index * (size_t)sl_attend_width(s->run->config->head_dim);
+}
+
+static void attend_part(void *user, int64_t item, int thread) {
+    const split *s = user;
+    int n_spans = s->end - s->from, span = s->from + (int)(item % n_spans), heads = s->run->config->n_kv_heads;
+    int64_t which = item / n_spans;
+    tile_run t = tile_run_of(s->run, (int)(which / heads), (int)(which % heads), thread);
+    attend_span(&t, span, split_states(s, which, s->first_slot + span - s->from),
+                (size_t)sl_attend_width(s->run->config->head_dim));
+}
+
+/* Merges what a round has added to the first slots; the last round's results go to y. */
+static void join_round(const split *s, int64_t n_items, bool is_last) {
+    const sl_config *c = s->run->config;
+    size_t width = (size_t)sl_attend_width(c->head_dim);
+    for (int64_t which = 0; which < n_items; which++) {
+        tile_run t = tile_run_of(s->run, (int)(which / c->n_kv_heads), (int)(which % c->n_kv_heads), 0);
+        float *states = split_states(s, which, 0);
+        for (int r = 0; r < t.tile->n; r++) {
+            for (int slot = 1; slot < s->first_slot + s->end - s->from; slot++)
+                sl_attend_merge(states + (size_t)r * width, split_states(s, which, slot) + (size_t)r * width,
+                                c->head_dim);
+            if (is_last) finish_row(&t, r, states + (size_t)r * width);
+        }
+    }
+}
+
+/* Whether the chunk is one to split, and how: *from and *end are the spans that any tile sees. */
+static bool must_split(const sl_run *run, split *s, int *from, int *end) {
+    const sl_config *c = run->config;
+    int items = run->n_tiles * c->n_kv_heads, threads = run->work->n_threads;
+    *s = (split){.run = run};
+    if (threads == 1 || items >= 4 * threads) return false;
+    *from = INT_MAX;
+    *end = 0;
+    for (int i = 0; i < run->n_tiles; i++) {
+        tile_run t = tile_run_of(run, i, 0, 0);
+        if (t.tile->n > s->rows) s->rows = t.tile->n;
+        if (first_span(&t) < *from) *from = first_span(&t);
+        if (last_span(&t) + 1 > *end) *end = last_span(&t) + 1;
+    }
+    s->slots = SL_SPLIT_SPANS * c->n_heads / (items * s->rows);
+    return *end - *from > 1 && s->slots > 1;
+}
+
 void sl_run_attend(sl_run *run) {
-    sl_pool_run(run->model->pool, (int64_t)run->n_tiles * run->config->n_kv_heads, attend_tile, run);
+    split s;
+    int from, end;
+    int64_t items = (int64_t)run->n_tiles * run->config->n_kv_heads;
+    if (!must_split(run, &s, &from, &end)) {
+        sl_pool_run(run->model->pool, items, attend_tile, run);
+        return;
+    }
+    for (s.from = from; s.from < end; s.from = s.end, s.first_slot = 1) {
+        int room = s.slots - s.first_slot;
+        s.end = end - s.from < room ? end : s.from + room;
+        sl_pool_run(run->model->pool, items * (s.end - s.from), attend_part, &s);
+        join_round(&s, items, s.end == end);
+    }
 }

@@ -12,11 +12,13 @@
 enum {
     QUERIES = 6,                         /* rows whose sums stay in registers together */
     PAGE_VECTORS = SL_PAGE / LANES,
+    BRIEF = 4,                             /* rows that use a tile so briefly that the next is asked for */
     WIDTH_STEP = 16 / LANES              /* vectors that divide every sl_kv_width */
 };
 
 /* Vectors beside so many rows: together with the operands they fill the registers, 16 where LANES is 8, else 32. */
-#define VECTORS_BESIDE(rows) (LANES == 8 ? ((rows) == 1 ? 8 : (rows) <= 3 ? 4 : 2) : LANES == 16 ? 4 : (rows) <= 3 ? 8 : 4)
+#define VECTORS_BESIDE(rows) \
+    (LANES == 8 ? ((rows) == 1 ? 8 : (rows) <= 3 ? 4 : 2) : LANES == 16 ? 4 : (rows) <= 3 ? 8 : 4)
 
 /* LANES neighbouring numbers of a tile of f32 or f16. */
 VINLINE vfloat tile_vector(sl_kv_type type, const void *at, size_t i) {
@@ -69,9 +71,15 @@ static void widen_values(sl_kv_type type, const uint8_t *from, int head_dim, int
 
 /* ---------------------------------------------------------------- scores */
 
-/* p[row][key] = q . k for `vectors` vectors of keys from `first` on; rows and vectors are constants. */
+/* Few rows use a tile once and soon want the next, which the processor does not foresee beyond a few kilobytes. */
+VINLINE void ask_for(const char *ahead, size_t from, size_t bytes) {
+    for (size_t i = 0; ahead && i < bytes; i += 64) __builtin_prefetch(ahead + from + i);
+}
+
+/* p[row][key] = q . k for `vectors` vectors of keys from `first` on; rows and vectors are constants. What `ahead` names
+ * is asked for on the way, `step` bytes a dimension: NULL for none. */
 VINLINE void score_keys(sl_kv_type type, const void *keys, int head_dim, const sl_attend_row *row, int rows, int first,
-                        int vectors, float p[][SL_PAGE]) {
+                        int vectors, const char *ahead, size_t step, float p[][SL_PAGE]) {
     vfloat sums[QUERIES][8];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
@@ -79,6 +87,7 @@ VINLINE void score_keys(sl_kv_type type, const void *keys, int head_dim, const s
         for (int v = 0; v < vectors; v++) sums[r][v] = vf_zero();
     for (int d = 0; d < head_dim; d++) {
         vfloat k[8];
+        ask_for(ahead, (size_t)d * step, step);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) k[v] = tile_vector(type, keys, (size_t)(d * SL_PAGE + first + v * LANES));
 #pragma GCC unroll 8
@@ -160,7 +169,8 @@ static void weigh_block(const sl_attend_task *task, const sl_attend_row *row, in
 
 /* state += sum of p v over positions [lo, hi), `vectors` vectors of dimensions from `first` on. */
 VINLINE void mix_dimensions(sl_kv_type type, const void *values, int width, const sl_attend_row *row, int rows,
-                            int first, int vectors, int lo, int hi, float p[][SL_PAGE]) {
+                            int first, int vectors, int lo, int hi, const char *ahead, size_t step,
+                            float p[][SL_PAGE]) {
     vfloat sums[QUERIES][8];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
@@ -168,6 +178,7 @@ VINLINE void mix_dimensions(sl_kv_type type, const void *values, int width, cons
         for (int v = 0; v < vectors; v++) sums[r][v] = vf_load(row[r].state + SL_STATE_MIX + first + v * LANES);
     for (int j = lo; j < hi; j++) {
         vfloat x[8];
+        ask_for(ahead, (size_t)j * step, step);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) x[v] = tile_vector(type, values, (size_t)(j * width + first + v * LANES));
 #pragma GCC unroll 8
@@ -184,12 +195,12 @@ VINLINE void mix_dimensions(sl_kv_type type, const void *values, int width, cons
 }
 
 VINLINE void mix_rows(sl_kv_type type, const void *values, int width, const sl_attend_row *row, int rows, int lo,
-                      int hi, float p[][SL_PAGE]) {
+                      int hi, const char *ahead, size_t bytes, float p[][SL_PAGE]) {
     int first = 0, step = VECTORS_BESIDE(rows) * LANES;
-    for (; first + step <= width; first += step)
-        mix_dimensions(type, values, width, row, rows, first, VECTORS_BESIDE(rows), lo, hi, p);
+    for (; first + step <= width; first += step, ahead = NULL)
+        mix_dimensions(type, values, width, row, rows, first, VECTORS_BESIDE(rows), lo, hi, ahead, bytes, p);
     for (; first < width; first += WIDTH_STEP * LANES)
-        mix_dimensions(type, values, width, row, rows, first, WIDTH_STEP, lo, hi, p);
+        mix_dimensions(type, values, width, row, rows, first, WIDTH_STEP, lo, hi, NULL, 0, p);
 }
 
 /* ---------------------------------------------------------------- a block of rows */
@@ -207,18 +218,22 @@ VINLINE void attend_rows(sl_kv_type type, const sl_attend_task *task, const void
         lowest = first < lowest ? first : lowest;
         highest = end > highest ? end : highest;
     }
-    for (int first = lowest / span * span; first < highest; first += span)
-        score_keys(type, keys, task->head_dim, row, rows, first, VECTORS_BESIDE(rows), p);
+    const char *ahead = rows <= BRIEF && values == task->values ? values : NULL;
+    size_t bytes = type == SL_KV_F16 ? 2 : 4;
+    for (int first = lowest / span * span; first < highest; first += span, ahead = NULL)
+        score_keys(type, keys, task->head_dim, row, rows, first, VECTORS_BESIDE(rows), ahead, SL_PAGE * bytes, p);
+    ahead = rows <= BRIEF ? task->next : NULL;
     weigh_block(task, row, rows, p);
     if (lo > hi) lo = hi = lowest; /* no position that all see */
     for (int r = 0; rows > 1 && lo < hi && r < rows; r++)
         if (first_seen(row[r].visible) < lo)
-            mix_rows(type, values, width, &row[r], 1, first_seen(row[r].visible), lo, p + r);
-    if (lo < hi) mix_rows(type, values, width, row, rows, lo, hi, p);
+            mix_rows(type, values, width, &row[r], 1, first_seen(row[r].visible), lo, NULL, 0, p + r);
+    if (lo < hi)
+        mix_rows(type, values, width, row, rows, lo, hi, ahead, (size_t)task->head_dim * bytes, p);
     for (int r = 0; rows > 1 && r < rows; r++) {
         int from = lo < hi ? hi : first_seen(row[r].visible);
         if (end_seen(row[r].visible) > from)
-            mix_rows(type, values, width, &row[r], 1, from, end_seen(row[r].visible), p + r);
+            mix_rows(type, values, width, &row[r], 1, from, end_seen(row[r].visible), NULL, 0, p + r);
     }
 }
 

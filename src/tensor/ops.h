@@ -104,6 +104,7 @@ typedef struct sl_attend_task {
     int head_dim;
     float scale, softcap; /* score = softcap of (scale * q.k), 0: none */
     const void *keys, *values;
+    const void *next;     /* the keys that come after this page, for few rows to ask for; NULL: none */
     float *scratch;       /* [2, SL_PAGE, sl_kv_width] for quantised types */
 } sl_attend_task;
 
