@@ -351,6 +351,16 @@ typedef struct sllm_event {
     size_t n_alternatives;
 } sllm_event;
 
+/* Guessing the next tokens so that several are computed at once, which is faster when the guesses are right. The answer is
+ * the same bytes as without, be it greedy or sampled: each token is drawn from the model's own logits with the same random
+ * numbers, and a guess only saves computing its logits apart. How many are guessed adapts to what was measured; a text
+ * that cannot be guessed costs two rows, and one for 25 tokens, at most. With choices, and in a batch, it is not used. */
+typedef enum sllm_speculation {
+    SLLM_SPECULATION_OFF,
+    SLLM_SPECULATION_LOOKUP, /* what followed when the last tokens stood together before (Saxena 2023, prompt look-up) */
+    SLLM_SPECULATION_DRAFT   /* what a smaller model draws (after Leviathan et al. 2023, arXiv 2211.17192) */
+} sllm_speculation;
+
 typedef struct sllm_generate_params {
     sllm_sampler_params sampler;
     int max_new_tokens;          /* >= 0. Default 200 */
@@ -366,12 +376,18 @@ typedef struct sllm_generate_params {
     sllm_reasoning reasoning;    /* HIDE: reasoning is generated, counted, and kept out of `text` and events */
     sllm_overflow overflow;
     int n_keep;                  /* for TRUNCATE_START and SHIFT: leading tokens to keep, at most half of the context */
+    sllm_speculation speculation;
+    sllm_session *draft;         /* for SLLM_SPECULATION_DRAFT: a session of the small model, which is used as the answer is
+                                    made; where its context ends, so does the guessing. See sllm_draft_check */
     bool (*on_event)(void *user, const sllm_event *event); /* may be NULL; false ends with SLLM_FINISH_CANCELLED */
     bool (*is_cancelled)(void *user); /* may be NULL; asked between forward passes, prompt chunks included */
     void *user;
 } sllm_generate_params;
 
 SLLM_API void sllm_generate_params_init(sllm_generate_params *params);
+/* Whether `draft` has the vocabulary of `model`, token by token: SLLM_ERROR_ARGUMENT naming the first that differs. With
+ * another vocabulary the answer would be the same, but no guess right. */
+SLLM_API sllm_status sllm_draft_check(const sllm_model *model, const sllm_model *draft, sllm_error *error);
 
 typedef struct sllm_generation {
     char *text;          /* the answer, stop strings removed, NUL-terminated; reasoning excluded */

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "infer/generate.h"
 #include "infer/infill.h"
+#include "infer/speculate.h"
 
 const char *sllm_finish_name(sllm_finish finish) {
     switch (finish) {
@@ -17,6 +18,12 @@ void sllm_generate_params_init(sllm_generate_params *params) {
     if (!params) return;
     *params = (sllm_generate_params){.max_new_tokens = 200, .n_logprobs = -1};
     sllm_sampler_params_init(&params->sampler);
+}
+
+sllm_status sllm_draft_check(const sllm_model *model, const sllm_model *draft, sllm_error *error) {
+    if (!model || !draft)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_draft_check: %s is NULL", model ? "draft" : "model");
+    return sl_speculate_check(sl_model_of_const(model), sl_model_of_const(draft), error);
 }
 
 sllm_status sllm_generate(sllm_session *session, const int32_t *ids, size_t n, const sllm_generate_params *params,

@@ -70,6 +70,18 @@ const cli_option cli_answer_options[] = {
     {0},
 };
 
+static const char *const speculate_words[] = {"off", "lookup", NULL};
+
+const cli_option cli_speculation_options[] = {
+    {"speculate", 0, CLI_WORD, .fallback = "off", .words = speculate_words,
+     .offset = offsetof(cli_speculation_values, speculate),
+     .help = "Guess the next tokens from what followed the last ones before, and compute them at once: faster where an "
+             "answer repeats its prompt or itself. Changes no answer"},
+    {"draft", 0, CLI_TEXT, "MODEL", .offset = offsetof(cli_speculation_values, draft),
+     .help = "Let a smaller model of the same vocabulary guess. Changes no answer"},
+    {0},
+};
+
 /* ---------------------------------------------------------------- parameters */
 
 /* TOKEN of --logit-bias: an id, the token as the vocabulary writes it, or text that is exactly one token. */
@@ -174,6 +186,37 @@ int cli_choices_split(cli_app *app, const char *list, cli_choices *out) {
         out->n++;
         if (!*c++) return CLI_OK;
     }
+}
+
+/* ---------------------------------------------------------------- speculation */
+
+int cli_draft_load(cli_app *app, const cli_speculation_values *values, const cli_model_values *how,
+                   const sllm_model *model, const sllm_session *session, cli_draft *draft) {
+    sllm_error error = {0};
+    sllm_model_info info;
+    if (!values->draft) return CLI_OK;
+    if (values->speculate) return cli_usage(app, "--speculate lookup and --draft: give one way to guess");
+    int status = cli_load(app, values->draft, how, false, &draft->model);
+    if (status) return status;
+    if (sllm_draft_check(model, draft->model, &error)) return cli_error(app, &error);
+    sllm_model_get_info(draft->model, &info);
+    size_t n_ctx = sllm_session_capacity(session);
+    sllm_session_params params = {.n_ctx = n_ctx < (size_t)info.n_ctx_train ? (int)n_ctx : info.n_ctx_train,
+                                  .kv_type = (sllm_kv_type)how->kv_type};
+    return sllm_session_new(draft->model, &params, &draft->session, &error) ? cli_error(app, &error) : CLI_OK;
+}
+
+void cli_draft_free(cli_draft *draft) {
+    sllm_session_free(draft->session);
+    sllm_model_free(draft->model);
+    *draft = (cli_draft){0};
+}
+
+void cli_speculate(const cli_speculation_values *values, const cli_draft *draft, sllm_generate_params *params) {
+    params->draft = draft->session;
+    params->speculation = draft->session      ? SLLM_SPECULATION_DRAFT
+                          : values->speculate ? SLLM_SPECULATION_LOOKUP
+                                              : SLLM_SPECULATION_OFF;
 }
 
 /* ---------------------------------------------------------------- streaming */

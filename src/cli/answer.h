@@ -26,6 +26,12 @@ typedef struct cli_answer_values {
 } cli_answer_values;
 extern const cli_option cli_answer_options[];
 
+typedef struct cli_speculation_values {
+    int speculate; /* 0: off, 1: look-up */
+    const char *draft; /* MODEL, or NULL */
+} cli_speculation_values;
+extern const cli_option cli_speculation_options[];
+
 /* Parameters of one generation with what they borrow. Made by cli_ask_init, freed by cli_ask_free. */
 typedef struct cli_ask {
     cli_app *app;
@@ -60,6 +66,17 @@ typedef struct cli_choices {
 } cli_choices;
 int cli_choices_split(cli_app *app, const char *list, cli_choices *choices);
 void cli_choices_free(cli_choices *choices);
+
+/* The small model of --draft with its session; empty without. */
+typedef struct cli_draft {
+    sllm_model *model;
+    sllm_session *session;
+} cli_draft;
+/* Loads what --draft names, checks that it has the vocabulary of `model`, and gives it a session as long as `session`. */
+int cli_draft_load(cli_app *app, const cli_speculation_values *values, const cli_model_values *how,
+                   const sllm_model *model, const sllm_session *session, cli_draft *draft);
+void cli_draft_free(cli_draft *draft);
+void cli_speculate(const cli_speculation_values *values, const cli_draft *draft, sllm_generate_params *params);
 
 /* Messages as a JSON array under construction: {"role": role, "content": text}. */
 void cli_message_add(sl_buffer *messages, const char *role, const char *text, size_t length);

@@ -14,6 +14,7 @@
 typedef struct chat_values {
     cli_answer_values answer;
     cli_sampling_values sampling;
+    cli_speculation_values speculation;
     cli_model_values model;
     const char *load;
 } chat_values;
@@ -25,13 +26,14 @@ typedef struct chat {
     sl_arena kept;      /* strings that /set put into values */
     sllm_model *model;
     sllm_session *session;
+    cli_draft draft;
     cli_log log;
     const char *file;   /* where log was last loaded from or saved to, in kept; or NULL */
     cli_line_source *lines;
     bool quit, failed;  /* failed: some turn or command did, which a script wants to know */
     uint64_t seed;      /* of the next answer; counts up so that /regen gives another text */
     struct {
-        size_t turns, prompt, reused, completion;
+        size_t turns, prompt, reused, completion, proposed, accepted;
         double first_s, per_second;
     } stats; /* turns: answers so far; the others of the last one */
 } chat;
@@ -46,6 +48,8 @@ static void keep_stats(chat *c, const sllm_generation *answer) {
     c->stats.prompt = answer->prompt_tokens;
     c->stats.reused = answer->reused_tokens;
     c->stats.completion = answer->completion_tokens;
+    c->stats.proposed = answer->proposed_tokens;
+    c->stats.accepted = answer->accepted_tokens;
     c->stats.first_s = answer->time_to_first_token_s;
     c->stats.per_second = answer->tokens_per_second;
     if (answer->dropped_tokens)
@@ -57,6 +61,7 @@ static int generate(chat *c, const sllm_tokens *tokens, sllm_generation *answer)
     int status = cli_ask_init(&ask, c->app, c->model, &c->values.sampling, &c->values.answer);
     ask.context_hint = context_hint;
     ask.params.sampler.seed = c->seed;
+    cli_speculate(&c->values.speculation, &c->draft, &ask.params);
     if (!status) status = cli_ask_run(&ask, c->session, tokens, answer);
     if (!status || status == CLI_INTERRUPTED) c->seed++;
     cli_ask_free(&ask);
@@ -170,6 +175,8 @@ static int do_stats(chat *c, const char *text) {
     if (c->stats.turns)
         cli_printf(c->app, "last: %zu prompt tokens (%zu reused), %zu new, first after %.3f s, then %.1f tokens/s\n",
                    c->stats.prompt, c->stats.reused, c->stats.completion, c->stats.first_s, c->stats.per_second);
+    if (c->stats.proposed)
+        cli_printf(c->app, "guesses: %zu, %zu of them right\n", c->stats.proposed, c->stats.accepted);
     return CLI_OK;
 }
 
@@ -199,7 +206,7 @@ static int do_set(chat *c, const char *text) {
     if (!*name || !*value)
         return cli_failure(c->app, "/set KEY VALUE: KEY is an option's name, as in /set temperature 0.2");
     if (!strcmp(name, "system")) return do_system(c, value);
-    if (in_table(cli_model_options, name) || !strcmp(name, "load"))
+    if (in_table(cli_model_options, name) || !strcmp(name, "load") || !strcmp(name, "draft"))
         return cli_failure(c->app, "/set %s: takes effect at the start only; leave and give --%s", name, name);
     if (cli_option_set(c->app, name, value, &c->values)) return CLI_FAILURE;
     int status = cli_ask_init(&ask, c->app, c->model, &c->values.sampling, &c->values.answer);
@@ -302,6 +309,8 @@ static int prepare(chat *c) {
     c->seed = ask.params.sampler.seed;
     cli_ask_free(&ask);
     if (!status && sllm_session_new(c->model, &params, &c->session, &error)) status = cli_error(c->app, &error);
+    if (!status)
+        status = cli_draft_load(c->app, &c->values.speculation, &c->values.model, c->model, c->session, &c->draft);
     if (!status && c->values.load) status = cli_log_load(c->app, &c->log, c->values.load);
     if (!status && c->values.load) keep_file(c, c->values.load);
     if (!status && c->values.answer.system) status = do_system(c, c->values.answer.system);
@@ -326,6 +335,7 @@ static int run_chat(cli_app *app, const void *given, int n_arguments, char **arg
     cli_line_close(c.lines);
     cli_log_free(&c.log);
     sllm_session_free(c.session);
+    cli_draft_free(&c.draft);
     sllm_model_free(c.model);
     cli_values_free(app->command, &c.values);
     sl_arena_free(&c.kept);
@@ -342,6 +352,7 @@ static const cli_group chat_groups[] = {
     {"Conversation", chat_options, 0},
     {"Answer", cli_answer_options, offsetof(chat_values, answer)},
     {"Sampling", cli_sampling_options, offsetof(chat_values, sampling)},
+    {"Speculation", cli_speculation_options, offsetof(chat_values, speculation)},
     {"Model", cli_model_options, offsetof(chat_values, model)},
     {0},
 };
@@ -354,7 +365,7 @@ const cli_command cli_command_chat = {
         "Ctrl-C stops the answer, not the program; at the prompt it drops the line, and twice on an empty "
         "line it leaves, as Ctrl-D and /quit do. Commands: /system TEXT, /undo, /regen, /save FILE (/save! "
         "FILE overwrites), /load FILE, /stats, /set KEY VALUE (any option of "
-        "Answer and Sampling), /help. A backslash at the end of a "
+        "Answer, Sampling and Speculation), /help. A backslash at the end of a "
         "line continues it; \"\"\" begins and ends a message of several lines; // begins a message that "
         "starts with a slash.\n\n"
         "Without a terminal each line of standard input is a message or a command; the exit status is then 1 "

@@ -14,6 +14,7 @@ typedef struct run_values {
     cli_prompt_values prompt;
     cli_answer_values answer;
     cli_sampling_values sampling;
+    cli_speculation_values speculation;
     cli_model_values model;
     const char *choices, *suffix;
     bool raw, json;
@@ -29,6 +30,7 @@ typedef struct run {
     sl_buffer messages; /* the conversation as JSON, unless --raw or --suffix */
     sllm_tokens tokens; /* the prompt */
     cli_ask ask;
+    cli_draft draft;
     cli_choices choices;
     double load_s;
 } run;
@@ -100,6 +102,17 @@ static void put_logprobs(const run *r, const sllm_generation *answer, sl_buffer 
     sl_buffer_putc(out, ']');
 }
 
+/* rows: tokens computed for the answer; what is more than completion_tokens was guessed wrong. */
+static void put_speculation(const sllm_generation *answer, sl_buffer *out) {
+    sl_json_key(out, "speculation");
+    sl_buffer_putc(out, '{');
+    sl_json_put_int(out, "proposed", (int64_t)answer->proposed_tokens);
+    sl_json_put_int(out, "accepted", (int64_t)answer->accepted_tokens);
+    sl_json_put_int(out, "rows",
+                    (int64_t)(answer->completion_tokens + answer->proposed_tokens - answer->accepted_tokens));
+    sl_buffer_putc(out, '}');
+}
+
 static void put_answer(const run *r, const sllm_generation *answer, sl_buffer *out) {
     cli_put_answer(out, &r->ask.params, answer);
     sl_json_key(out, "ids");
@@ -110,6 +123,7 @@ static void put_answer(const run *r, const sllm_generation *answer, sl_buffer *o
     sl_json_put_double(out, "time_to_first_token_s", answer->time_to_first_token_s);
     sl_json_put_double(out, "prompt_tokens_per_second", answer->prompt_tokens_per_second);
     sl_json_put_double(out, "tokens_per_second", answer->tokens_per_second);
+    if (r->ask.params.speculation) put_speculation(answer, out);
     if (answer->logprobs) put_logprobs(r, answer, out);
 }
 
@@ -229,7 +243,9 @@ static int prepare(run *r) {
     r->ask.params.n_choices = r->choices.n;
     r->ask.params.n_logprobs = v->logprobs;
     if (sllm_session_new(r->model, &params, &r->session, &error)) return cli_error(r->app, &error);
-    return CLI_OK;
+    status = cli_draft_load(r->app, &v->speculation, &v->model, r->model, r->session, &r->draft);
+    cli_speculate(&v->speculation, &r->draft, &r->ask.params);
+    return status;
 }
 
 static int run_run(cli_app *app, const void *given, int n_arguments, char **arguments) {
@@ -249,6 +265,7 @@ static int run_run(cli_app *app, const void *given, int n_arguments, char **argu
     sllm_tokens_free(&r.tokens);
     cli_ask_free(&r.ask);
     sllm_session_free(r.session);
+    cli_draft_free(&r.draft);
     sllm_model_free(r.model);
     cli_choices_free(&r.choices);
     return status;
@@ -277,6 +294,7 @@ static const cli_group run_groups[] = {
     {"Answer", cli_answer_options, offsetof(run_values, answer)},
     {"More about the answer", run_options, 0},
     {"Sampling", cli_sampling_options, offsetof(run_values, sampling)},
+    {"Speculation", cli_speculation_options, offsetof(run_values, speculation)},
     {"Model", cli_model_options, offsetof(run_values, model)},
     {0},
 };

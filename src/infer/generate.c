@@ -1,7 +1,8 @@
 #include "infer/generate.h"
 
+#include "base/clock.h"
 #include "base/error.h"
-#include "infer/turn.h"
+#include "infer/speculate.h"
 
 #include <stdlib.h>
 
@@ -20,6 +21,11 @@ sllm_status sl_generate_check(const sllm_generate_params *p, int32_t n_vocab, sl
     if (p->reasoning < SLLM_REASONING_SHOW || p->reasoning > SLLM_REASONING_HIDE)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "reasoning is %d: it must be one of sllm_reasoning",
                        (int)p->reasoning);
+    if (p->speculation < SLLM_SPECULATION_OFF || p->speculation > SLLM_SPECULATION_DRAFT)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "speculation is %d: it must be one of sllm_speculation",
+                       (int)p->speculation);
+    if (p->speculation == SLLM_SPECULATION_DRAFT && !p->draft)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "speculation is DRAFT but draft, the session of a small model, is NULL");
     if (p->n_choices > 0 && !p->choices)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "choices: n_choices is %zu but choices is NULL", p->n_choices);
     if (p->n_choices > 0 && p->n_stop > 0)
@@ -35,6 +41,7 @@ typedef struct run {
     sl_session *session;
     sl_cancel cancel;
     sl_turn turn;
+    sl_speculator speculator;
     float *rows; /* [SL_TURN_ROWS, n_vocab] when several logits were wanted at once */
 } run;
 
@@ -60,24 +67,40 @@ static sllm_status compute(run *r, const sl_want *want, const float **logits, sl
 static sllm_status step(run *r, sllm_error *error) {
     sl_want want;
     const float *logits;
+    const sllm_generation *out = r->turn.out;
+    sllm_status status = sl_speculator_propose(&r->speculator, &r->turn, r->cancel, error);
+    double began = sl_clock();
+    bool answers = r->turn.phase == SL_TURN_ANSWER;
+    size_t accepted = out->accepted_tokens;
     sl_turn_want(&r->turn, &want);
-    sllm_status status = compute(r, &want, &logits, error);
-    if (!status) return sl_turn_take(&r->turn, logits, error);
-    if (status != SLLM_ERROR_CANCELLED) return status;
-    if (error) *error = (sllm_error){0};
-    sl_turn_cancel(&r->turn); /* what was made so far is the result */
-    return SLLM_OK;
+    if (!status) status = compute(r, &want, &logits, error);
+    double seconds = sl_clock() - began;
+    if (!status) status = sl_turn_take(&r->turn, logits, error);
+    if (!status && answers && want.n == want.n_logits)
+        sl_speculator_note(&r->speculator, want.n - 1, out->accepted_tokens - accepted, seconds);
+    return status;
 }
 
 sllm_status sl_generate(sl_session *session, const int32_t *ids, size_t n, const sllm_generate_params *params,
                         sllm_generation *out, sllm_error *error) {
     run r = {.session = session, .cancel = {params->is_cancelled, params->user}};
+    if (params->speculation == SLLM_SPECULATION_DRAFT && params->draft == session) {
+        *out = (sllm_generation){.choice = -1};
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "draft is the session itself: it must be one of its own");
+    }
     sllm_status status =
         sl_turn_begin(&r.turn, session->model, sl_session_capacity(session), ids, n, params, out, error);
+    if (!status) status = sl_speculator_init(&r.speculator, params, error);
     while (!status && !r.turn.done) status = step(&r, error);
+    if (status == SLLM_ERROR_CANCELLED) { /* what was made so far is the result */
+        if (error) *error = (sllm_error){0};
+        sl_turn_cancel(&r.turn);
+        status = SLLM_OK;
+    }
     if (!status) status = sl_turn_finish(&r.turn, error);
     /* proposals that were not drawn do not stay */
     if (!status && r.turn.phase == SL_TURN_ANSWER) sl_session_truncate(session, r.turn.keep);
+    sl_speculator_free(&r.speculator);
     sl_turn_free(&r.turn);
     free(r.rows);
     if (status) sl_generation_free(out);

@@ -254,9 +254,7 @@ sllm_status sl_sampler_draw(sl_sampler *s, const float *logits, const uint64_t *
     apply_penalties(s, history, n_history);
     sl_dry_apply(&s->params, &s->breakers, history, n_history, s->counts, s->logits);
 
-    int32_t best = 0;
-    for (int32_t i = 1; i < s->n_vocab; i++)
-        if (s->logits[i] > s->logits[best]) best = i;
+    int32_t best = sl_largest(s->logits, (size_t)s->n_vocab);
     if (s->logits[best] == -INFINITY)
         return sl_fail(error, SLLM_ERROR_ARGUMENT,
                        "no token is left to draw: logit_bias or the penalties forbid all that may come next");

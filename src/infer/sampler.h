@@ -61,6 +61,9 @@ size_t sl_keep_min_p(const sl_candidate *candidates, size_t n, double p);
  * added in one fixed order. max: the largest logit, finite; -infinity gives 0. */
 double sl_exp_weights(const float *logits, float *weights, size_t n, float max, float scale);
 
+/* The index of the largest of x [n >= 1], the first at a tie. */
+int32_t sl_largest(const float *x, size_t n);
+
 /* A logit below which nothing can be among the `count` most likely tokens (count 0: not asked), or among those that
  * make up `mass` of the weights (as sl_exp_weights gives them with scale 1; only asked when count is 0). -infinity:
  * keep all. */

@@ -28,10 +28,28 @@ static inline float exp_negative(float x) {
 }
 
 double sl_exp_weights(const float *logits, float *weights, size_t n, float max, float scale) {
+    enum { SUMS = 8 }; /* one sum would wait for itself at every step */
+    double sums[SUMS] = {0}, total = 0;
     for (size_t i = 0; i < n; i++) weights[i] = exp_negative((logits[i] - max) * scale);
-    double total = 0;
-    for (size_t i = 0; i < n; i++) total += weights[i];
+    size_t i = 0;
+    for (; i + SUMS <= n; i += SUMS)
+        for (size_t j = 0; j < SUMS; j++) sums[j] += weights[i + j];
+    for (; i < n; i++) sums[0] += weights[i];
+    for (size_t j = 0; j < SUMS; j++) total += sums[j];
     return total;
+}
+
+int32_t sl_largest(const float *x, size_t n) {
+    enum { LANES = 16 }; /* the largest without a branch, then where it is */
+    float lanes[LANES], max = x[0];
+    size_t i = 0;
+    for (size_t j = 0; j < LANES; j++) lanes[j] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+    for (; i < n; i++) max = x[i] > max ? x[i] : max;
+    for (size_t j = 0; j < LANES; j++) max = lanes[j] > max ? lanes[j] : max;
+    for (i = 0; i < n && x[i] != max; i++) {}
+    return i < n ? (int32_t)i : 0;
 }
 
 /* A histogram over a distance >= 0: sixteen buckets to one unit, and all from 32 on shares the last. */
@@ -64,7 +82,14 @@ static double histogram_edge(const histogram *h, size_t count, double mass) {
 }
 
 float sl_prune_threshold(const float *logits, const float *weights, size_t n, float max, size_t count, double mass) {
+    /* Nearly all of a large vocabulary is further away than this, and what is asked for is nearly always nearer. */
+    const float near = 6.1e-6f; /* e^-12 */
     histogram h = {0};
+    for (size_t i = 0; i < n; i++)
+        if (weights[i] >= near) histogram_add(&h, max - logits[i], weights[i]);
+    double edge = histogram_edge(&h, count, mass);
+    if (edge <= 11) return (float)(max - edge);
+    h = (histogram){0};
     for (size_t i = 0; i < n; i++) histogram_add(&h, max - logits[i], weights[i]);
     return (float)(max - histogram_edge(&h, count, mass));
 }

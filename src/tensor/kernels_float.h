@@ -36,28 +36,34 @@ VINLINE vfloat load_weights(sl_type type, const uint8_t *row, int64_t i) {
 
 typedef float tile_sums[TILE_ROWS][TILE_TOKENS];
 
-/* part[row][token] of a chunk; n_tokens and type are constants. Rows of w are readable up to a whole vector. Where
- * `ahead` is not 0, 16-bit rows so many bytes further are asked for on the way: the processor does not foresee four
- * short streams (F32 rows are long enough; asking for them too halved their speed). */
+/* LANES columns from i on; `left` of them are there. Where `ahead` is not 0, 16-bit rows so many bytes further are asked
+ * for on the way: the processor does not foresee four short streams (F32 rows are long enough; asking for them too halved
+ * their speed). */
+VINLINE void add_lanes(sl_type type, const uint8_t *const w[], const float *const x[], int64_t i, int64_t left,
+                       int n_tokens, size_t ahead, vfloat sums[TILE_ROWS][TILE_TOKENS]) {
+    vfloat xs[TILE_TOKENS];
+#pragma GCC unroll 4
+    for (int t = 0; t < n_tokens; t++) xs[t] = left >= LANES ? vf_load(x[t] + i) : load_tail(x[t] + i, left);
+#pragma GCC unroll 4
+    for (int r = 0; r < TILE_ROWS; r++) {
+        vfloat ws = load_weights(type, w[r], i);
+        if (ahead) _mm_prefetch((const char *)w[r] + ahead + 2 * i, _MM_HINT_T0);
+#pragma GCC unroll 4
+        for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_fma(ws, xs[t], sums[r][t]);
+    }
+}
+
+/* part[row][token] of a chunk; n_tokens and type are constants. Rows of w are readable up to a whole vector. */
 VINLINE void multiply_floats(sl_type type, const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens,
                              size_t ahead, tile_sums part) {
     vfloat sums[TILE_ROWS][TILE_TOKENS];
+    int64_t i = 0;
 #pragma GCC unroll 4
     for (int r = 0; r < TILE_ROWS; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_zero();
-    for (int64_t i = 0; i < n; i += LANES) {
-        vfloat xs[TILE_TOKENS];
-#pragma GCC unroll 4
-        for (int t = 0; t < n_tokens; t++) xs[t] = n - i >= LANES ? vf_load(x[t] + i) : load_tail(x[t] + i, n - i);
-#pragma GCC unroll 4
-        for (int r = 0; r < TILE_ROWS; r++) {
-            vfloat ws = load_weights(type, w[r], i);
-            if (ahead) _mm_prefetch((const char *)w[r] + ahead + 2 * i, _MM_HINT_T0);
-#pragma GCC unroll 4
-            for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_fma(ws, xs[t], sums[r][t]);
-        }
-    }
+    for (; i + LANES <= n; i += LANES) add_lanes(type, w, x, i, LANES, n_tokens, ahead, sums);
+    if (i < n) add_lanes(type, w, x, i, n - i, n_tokens, ahead, sums);
 #pragma GCC unroll 4
     for (int r = 0; r < TILE_ROWS; r++)
 #pragma GCC unroll 4
@@ -106,16 +112,19 @@ static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t col
     }
 }
 
+static void add_bias(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
+    for (int64_t t = t0; p->bias && t < t1; t++)
+        for (int64_t r = r0; r < r1; r++) p->y[(size_t)t * p->y_stride + r] += p->bias[r];
+}
+
+/* Columns before rows: a chunk's activations stay in the second-level cache while the rows pass. */
 static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
-    for (int64_t r = r0; r < r1; r += TILE_ROWS) {
-        int rows = r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS;
-        for (int64_t column = 0; column < p->n; column += SL_FLOAT_CHUNK) {
-            int64_t n = p->n - column < SL_FLOAT_CHUNK ? p->n - column : SL_FLOAT_CHUNK;
-            multiply_chunk(p, r, rows, column, n, t0, t1);
-        }
-        for (int64_t t = t0; p->bias && t < t1; t++)
-            for (int i = 0; i < rows; i++) p->y[(size_t)t * p->y_stride + r + i] += p->bias[r + i];
+    for (int64_t column = 0; column < p->n; column += SL_FLOAT_CHUNK) {
+        int64_t n = p->n - column < SL_FLOAT_CHUNK ? p->n - column : SL_FLOAT_CHUNK;
+        for (int64_t r = r0; r < r1; r += TILE_ROWS)
+            multiply_chunk(p, r, r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS, column, n, t0, t1);
     }
+    add_bias(p, r0, r1, t0, t1);
 }
 
 #endif

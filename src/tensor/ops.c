@@ -98,17 +98,28 @@ typedef struct product_run {
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* Tokens whose activations of n bytes each stay in a core's second-level cache while all rows pass: whole tiles of every
+ * table (3 and 8 tokens at once). */
+static int64_t token_block(int64_t row_bytes) {
+    enum { CACHE = 1 << 18, TILE = 24 };
+    int64_t fit = CACHE / (row_bytes ? row_bytes : 1) / TILE * TILE;
+    return fit < 2 * TILE ? 2 * TILE : fit;
+}
+
 /* Chunks small enough that a thread which loses its core delays the others little, large enough to be worth taking:
- * about 2^17 multiply-adds, rows in whole panels of 16. Only when rows are few are tokens split as well. */
-static void split(product_run *run, int threads) {
+ * about 2^17 multiply-adds, rows in whole panels of 16 (64 where wide activations would else be read too often).
+ * Neighbouring chunks share their tokens. */
+static void split(product_run *run, int threads, bool rounded) {
     enum { CHUNK_WORK = 1 << 17 };
-    int64_t row_work = run->product.n * run->tokens;
-    int64_t step = row_work > 0 ? CHUNK_WORK / row_work : SL_PANEL_ROWS;
-    run->row_step = divide_up(step > 0 ? step : 1, SL_PANEL_ROWS) * SL_PANEL_ROWS;
+    int64_t block = token_block(run->product.n * (rounded ? 1 : 4)), unit = !rounded && run->tokens > 8 ? 64 : SL_PANEL_ROWS;
+    run->token_step = run->tokens < block + block / 2 ? run->tokens : block;
+    int64_t row_work = run->product.n * run->token_step;
+    int64_t step = row_work > 0 ? CHUNK_WORK / row_work : unit;
+    if (run->rows < 4 * threads * unit) unit = SL_PANEL_ROWS;
+    run->row_step = divide_up(step > 0 ? step : 1, unit) * unit;
     run->row_chunks = divide_up(run->rows, run->row_step);
-    run->token_step = run->tokens;
-    if (run->row_chunks < 4 * threads && run->tokens > 64)
-        run->token_step = divide_up(divide_up(run->tokens, divide_up(4 * threads, run->row_chunks)), 16) * 16;
+    if (run->row_chunks < 4 * threads && run->token_step > 64) /* few rows: more chunks from the tokens */
+        run->token_step = divide_up(divide_up(run->token_step, divide_up(4 * threads, run->row_chunks)), 24) * 24;
     run->chunks = run->row_chunks * divide_up(run->tokens, run->token_step);
 }
 
@@ -127,7 +138,7 @@ static void prepare(product_run *run, sl_pool *pool, sl_arithmetic arithmetic, c
     if (item->expert >= 0) run->product.w += (size_t)item->expert * (size_t)run->rows * row_bytes;
     if (run->tokens < 1 || run->rows < 1) return; /* no chunks */
     if (rounded) run->product.panels = sl_packed_get(pool, w, item->expert);
-    split(run, pool ? sl_pool_threads(pool) : 1);
+    split(run, pool ? sl_pool_threads(pool) : 1, rounded);
 }
 
 typedef struct product_list {

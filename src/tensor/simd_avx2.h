@@ -8,7 +8,7 @@
 
 #define LANES 8
 enum { VECTORS = 2, TOKENS = 3 }; /* kernels_panel.h: vectors to a word of 16 rows, tokens of a tile at once */
-enum { TILE_ROWS = 4, TILE_TOKENS = 2 }; /* kernels_float.h */
+enum { TILE_ROWS = 4, TILE_TOKENS = 3 }; /* kernels_float.h */
 
 #define VINLINE static inline __attribute__((always_inline))
 
@@ -140,6 +140,7 @@ VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words
             vi_in_order(&narrow);
         }
         dot = q ? _mm256_add_epi32(dot, widen_pairs(narrow)) : widen_pairs(narrow);
+        vi_in_order(&dot);
     }
     return dot;
 }
@@ -168,8 +169,11 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
 #pragma GCC unroll 2
         for (int v = 0; v < VECTORS; v++)
 #pragma GCC unroll 4
-            for (int i = 0; i < n; i++)
-                dots[v][i] = q ? _mm256_add_epi32(dots[v][i], widen_pairs(narrow[v][i])) : widen_pairs(narrow[v][i]);
+            for (int i = 0; i < n; i++) {
+                vint sums = widen_pairs(narrow[v][i]);
+                dots[v][i] = q ? _mm256_add_epi32(dots[v][i], sums) : sums;
+                vi_in_order(&dots[v][i]);
+            }
     }
 }
 
