@@ -313,6 +313,40 @@ static void every_kv_type_gives_the_same(void **state) {
     }
 }
 
+/* Guesses while a request is alone, then others beside it. */
+static void guesses_change_nothing(void **state) {
+    (void)state;
+    enum { M = 8 };
+    request *alone = make_requests(M), *all = make_requests(M);
+    sllm_batch *batch = new_batch(4, 0, 0, true);
+    size_t proposed = 0;
+    bool more = true;
+    for (int i = 0; i < M; i++) {
+        for (int way = 0; way < 2; way++) {
+            request *r = way ? &alone[i] : &all[i];
+            r->n = 100, r->params.max_new_tokens = 80, r->params.ignore_end = true, r->params.n_stop = 0;
+            for (int k = 0; k < 100; k++) r->ids[k] = 20 + (k + i) % 7;
+        }
+        answer_alone(&alone[i]);
+        all[i].params.speculation = SLLM_SPECULATION_LOOKUP;
+        add(batch, &all[i], NULL);
+        for (int step = 0; step < (i < 4 ? 1000 : 5) && more; step++) sllm_batch_step(batch, &more, NULL);
+        more = true;
+    }
+    run_all(batch);
+    for (int i = 0; i < M; i++) {
+        same(&alone[i], &all[i]);
+        proposed += all[i].answer.proposed_tokens;
+    }
+    assert_true(proposed > 4);
+    sllm_error error = {0};
+    all[0].params.speculation = SLLM_SPECULATION_DRAFT;
+    assert_int_not_equal(sllm_batch_add(batch, all[0].ids, 2, &all[0].params, on_done, NULL, &error), SLLM_OK);
+    sllm_batch_free(batch);
+    free_requests(all, M);
+    free_requests(alone, M);
+}
+
 /* ---------------------------------------------------------------- those that fail or are cancelled */
 
 static void one_fails_alone(void **state) {
@@ -523,6 +557,7 @@ int main(void) {
         cmocka_unit_test(a_beginning_is_computed_once),
         cmocka_unit_test(the_length_may_change_the_keys),
         cmocka_unit_test(every_kv_type_gives_the_same),
+        cmocka_unit_test(guesses_change_nothing),
         cmocka_unit_test(one_fails_alone),
         cmocka_unit_test(cancelling_ends_one),
         cmocka_unit_test(freeing_ends_all),
