@@ -240,10 +240,11 @@ void sl_engine_stats(sl_engine *e, sllm_batch_stats *stats) {
 
 void sl_engine_wait(sl_engine *e, double seconds) {
     struct timespec until;
+    if (!(seconds > 0)) seconds = 0;
+    if (seconds > 1e9) seconds = 1e9; /* a lifetime */
     clock_gettime(CLOCK_MONOTONIC, &until);
-    double whole = seconds > 0 ? (double)(long)seconds : 0, rest = seconds > 0 ? seconds - whole : 0;
-    until.tv_sec += (time_t)whole;
-    until.tv_nsec += (long)(rest * 1e9);
+    until.tv_sec += (time_t)seconds;
+    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
     if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
     pthread_mutex_lock(&e->lock);
     while (!e->woken && e->n_waiting == 0 && e->n_running == 0)
