@@ -75,14 +75,15 @@ typedef struct sllm_machine {
     uint64_t memory_free;    /* bytes that can be had without swapping */
     char cpu[96];            /* model name */
     char features[256];      /* instruction sets found, separated by blanks */
-    char kernels[16];        /* instruction set in use: "scalar", "avx2", "avx512", "neon" */
+    char kernels[16];        /* instruction set in use: "scalar", "avx2", "avx512", "neon", "neon_dot" */
 } sllm_machine;
 
 SLLM_API void sllm_machine_info(sllm_machine *machine);
 
-/* Chooses the kernels: "auto", "scalar", "avx2", "avx512". Holds from the next operation on,
- * for every model: call it while nothing is being computed, or one answer mixes the roundings of two.
- * SLLM_ERROR_UNSUPPORTED when this processor lacks them. */
+/* Chooses the kernels: "auto", "scalar"; on x86-64 "avx2", "avx512"; on aarch64 "neon", "neon_dot" (there "auto" takes
+ * "scalar": these have only run under emulation so far). Holds from the next operation on, for every model: call it
+ * while nothing is being computed, or one answer mixes the roundings of two. SLLM_ERROR_UNSUPPORTED when this processor
+ * lacks them. */
 SLLM_API sllm_status sllm_kernels_force(const char *name, sllm_error *error);
 /* The names that this build knows, best first: index 0, 1, ... until NULL. *can_run (may be NULL): does this processor
  * have the instructions? */

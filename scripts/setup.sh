@@ -16,9 +16,13 @@ packages="gcc cmake ninja-build pkg-config libpcre2-dev libutf8proc-dev libyajl-
 libzip-dev libsodium-dev libedit-dev libcmocka-dev libc6-dev dpkg-dev python3 python3-pip ca-certificates"
 libraries="libpcre2-8 libutf8proc yajl zlib libcurl libzip libsodium libedit cmocka"
 tools="cc cmake ninja pkg-config python3"
-case $preset in fuzz)
+case $preset in
+fuzz)
     packages="$packages clang llvm libclang-rt-dev"
     tools="$tools clang" ;;
+neon)
+    packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+    tools="$tools aarch64-linux-gnu-gcc qemu-aarch64" ;;
 esac
 
 say() { printf '%s\n' "$*" >&2; }

@@ -135,7 +135,7 @@ void cli_help_markdown(FILE *out) {
         "interrupted.\n"
         "An error is one line on standard error: `sllm: COMMAND: what, where, what would work`.\n\n"
         "Environment: `XDG_CACHE_HOME` or `HOME` (the cache is `$XDG_CACHE_HOME/sllm` or `~/.cache/sllm`), `SLLM_CPU`\n"
-        "(`auto`, `scalar`, `avx2`, `avx512`: the kernels to use), `COLUMNS`, `NO_COLOR`.\n",
+        "(`auto`, `scalar`, `avx2`, `avx512`, `neon`, `neon_dot`: the kernels to use), `COLUMNS`, `NO_COLOR`.\n",
         out);
     for (size_t i = 0; cli_commands[i]; i++) markdown_command(cli_commands[i], out);
 }
@@ -199,7 +199,7 @@ void cli_help_man(FILE *out) {
         sllm_version());
     for (size_t i = 0; cli_commands[i]; i++) man_command(cli_commands[i], out);
     fputs(".SH ENVIRONMENT\n.TP\n.B XDG_CACHE_HOME, HOME\nPlace of the cache: $XDG_CACHE_HOME/sllm or ~/.cache/sllm.\n"
-          ".TP\n.B SLLM_CPU\nKernels to use: auto, scalar, avx2, avx512.\n"
+          ".TP\n.B SLLM_CPU\nKernels to use: auto, scalar, avx2, avx512, neon, neon_dot.\n"
           ".TP\n.B COLUMNS, NO_COLOR\nWidth of the terminal; no colours when set.\n"
           ".SH EXIT STATUS\n0 done, 1 failed (also when standard output was closed or full), 2 wrong usage,\n130 "
           "interrupted.\n",

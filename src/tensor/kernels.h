@@ -1,5 +1,5 @@
-/* The table of kernels, one file per instruction set: kernels_scalar.c, kernels_avx2.c and
- * kernels_avx512.c, each compiled with its own flags. ops.c calls through the table that sl_kernels_get() chooses. */
+/* The table of kernels, one file per instruction set: kernels_scalar.c; kernels_avx2.c and kernels_avx512.c; and
+ * kernels_neon.c and kernels_neon_dot.c; each compiled with its own flags. ops.c calls through the table that sl_kernels_get() chooses. */
 #ifndef SL_TENSOR_KERNELS_H
 #define SL_TENSOR_KERNELS_H
 

@@ -1,11 +1,10 @@
-/* Products with f32 activations, for the x86 tables: weights widened to f32, a tile of rows and tokens held in
+/* Products with f32 activations, for the vector tables: weights widened to f32, a tile of rows and tokens held in
  * registers. Order of summation: LANES lanes over the columns of a chunk, a tree, chunks in order (kernels_table.h). */
 #ifndef SL_TENSOR_KERNELS_FLOAT_H
 #define SL_TENSOR_KERNELS_FLOAT_H
 
 #include "tensor/kernels_table.h"
 
-#include <immintrin.h>
 #include <string.h>
 
 /* n <= SL_FLOAT_CHUNK columns of a row from `column` on, widened into out and padded with zeros to whole vectors. */
@@ -47,7 +46,7 @@ VINLINE void add_lanes(sl_type type, const uint8_t *const w[], const float *cons
 #pragma GCC unroll 4
     for (int r = 0; r < TILE_ROWS; r++) {
         vfloat ws = load_weights(type, w[r], i);
-        if (ahead) _mm_prefetch((const char *)w[r] + ahead + 2 * i, _MM_HINT_T0);
+        if (ahead) prefetch(w[r] + ahead + 2 * i);
 #pragma GCC unroll 4
         for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_fma(ws, xs[t], sums[r][t]);
     }

@@ -100,6 +100,8 @@ enum { SL_FLOAT_CHUNK = 1024 }; /* columns of matmul_float summed before a reduc
 extern const sl_kernels sl_kernels_scalar;
 #if defined(__x86_64__)
 extern const sl_kernels sl_kernels_avx2, sl_kernels_avx512;
+#elif defined(__aarch64__)
+extern const sl_kernels sl_kernels_neon, sl_kernels_neon_dot;
 #endif
 
 #endif

@@ -21,17 +21,32 @@ static bool can_run(const sl_kernels *table) {
     if (table == &sl_kernels_avx2) return avx2;
     if (table == &sl_kernels_avx512)
         return avx2 && cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512vnni; /* VNNI implies DQ */
+#elif defined(__aarch64__)
+    const sl_cpu *cpu = sl_cpu_features();
+    if (table == &sl_kernels_neon) return cpu->neon;
+    if (table == &sl_kernels_neon_dot) return cpu->neon && cpu->dotprod;
 #endif
     return table == &sl_kernels_scalar;
 }
 
-/* Best first. */
+/* Best first; those behind `scalar` only by name. The NEON tables have only run under emulation (.ci/run): they come
+ * before it when a run on hardware is in bench/SPEED.md. */
 static const sl_kernels *const tables[] = {
 #if defined(__x86_64__)
     &sl_kernels_avx512, &sl_kernels_avx2,
 #endif
     &sl_kernels_scalar,
+#if defined(__aarch64__)
+    &sl_kernels_neon_dot, &sl_kernels_neon,
+#endif
 };
+#if defined(__x86_64__)
+#define SETS "auto, scalar, avx2 or avx512"
+#elif defined(__aarch64__)
+#define SETS "auto, scalar, neon or neon_dot"
+#else
+#define SETS "auto or scalar"
+#endif
 enum { N_TABLES = sizeof tables / sizeof *tables };
 
 const sl_kernels *sl_kernels_get(void) {
@@ -58,7 +73,7 @@ sllm_status sl_kernels_choose(const char *name, sllm_error *error) {
         atomic_store_explicit(&chosen, tables[i], memory_order_release);
         return SLLM_OK;
     }
-    return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "kernels '%s': unknown here; use auto, scalar, avx2 or avx512", name);
+    return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "kernels '%s': unknown here; use " SETS, name);
 }
 
 const char *sl_kernels_known(int index, bool *can) {

@@ -12,6 +12,8 @@ enum { TILE_ROWS = 4, TILE_TOKENS = 3 }; /* kernels_float.h */
 
 #define VINLINE static inline __attribute__((always_inline))
 
+VINLINE void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
+
 typedef __m256 vfloat;
 typedef __m256i vint;
 
@@ -43,13 +45,6 @@ VINLINE float vf_sum(vfloat v) {
     __m128 x = vf_quarter(v);
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
-}
-/* Four vectors' sums, each added in the order of vf_sum. */
-VINLINE __m128 vf_sum4(const vfloat v[4]) {
-    __m128 a = vf_quarter(v[0]), b = vf_quarter(v[1]), c = vf_quarter(v[2]), d = vf_quarter(v[3]);
-    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)); /* a02 b02 a13 b13 */
-    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-    return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
 }
 VINLINE vfloat vf_from_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 VINLINE void vf_to_f16(void *p, vfloat v) {

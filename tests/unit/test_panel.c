@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-static const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
+static const char *const sets[] = {"scalar", "avx2", "avx512", "neon", "neon_dot"};
 enum { N_SETS = sizeof sets / sizeof *sets, ROWS = 37, COLUMNS = 1280, TOKENS = 21 };
 
 /* Random codes; exponents of floats kept small, so that no scale is infinite or not a number. */

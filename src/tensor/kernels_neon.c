@@ -1,0 +1,26 @@
+/* The table for NEON as every aarch64 processor has it. The operations are
+ * written once, in the headers below, over the vector names of simd_neon.h; this file gives them their instruction set. */
+#if defined(__aarch64__)
+
+#include "tensor/simd_neon.h"
+
+#include "tensor/kernels_panel.h"
+#include "tensor/kernels_float.h"
+#include "tensor/kernels_peak.h"
+#include "tensor/round_neon.h"
+#include "tensor/kernels_rows.h"
+#include "tensor/kernels_attention.h"
+
+static void pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel) {
+    sl_panel_pack(type, rows, row_bytes, n_rows, n, panel);
+}
+
+const sl_kernels sl_kernels_neon = {
+    .name = "neon", .round_row = round_row, .pack = pack, .matmul_codes = matmul_codes, .matmul_float = matmul_float,
+    .rms_norm = rms_norm, .layer_norm = layer_norm, .softmax = softmax, .silu_mul = silu_mul,
+    .peak_int8 = peak_int8, .peak_f32 = peak_f32, .read_bytes = read_bytes,
+    .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .add = add, .scale = scale, .softcap = softcap,
+    .kv_store_f16 = kv_store_f16, .attend_page = attend_page,
+};
+
+#endif
