@@ -237,7 +237,7 @@ static void decisions_follow_what_was_measured(void **state) {
             proposed += k, extra += k - accepted, tokens += accepted + 1, last = k;
         }
         if (right) assert_int_equal(last, SL_TURN_PROPOSALS);
-        else assert_true((double)extra <= 2 + 0.04 * (double)tokens);
+        else assert_true((double)extra <= 1 + 0.03 * (double)tokens);
         assert_true(proposed > 0);
         sl_speculator_free(&s);
         sl_turn_free(&turn);
