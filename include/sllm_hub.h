@@ -62,6 +62,26 @@ SLLM_API sllm_status sllm_hub_remove(sllm_hub *hub, const char *model, uint64_t 
  * for a process that removes the model. Caller frees. */
 SLLM_API sllm_status sllm_hub_verify(sllm_hub *hub, const char *model, char **json, sllm_error *error);
 
+/* What a model is chosen for. Zeroes and NULL: no such condition, or the default. */
+typedef struct sllm_choose_params {
+    const char *task;      /* one of sllm_choose_tasks or a synonym: "classification", "code" ...; NULL: chat */
+    const char *language;  /* ISO 639-1 code */
+    uint64_t ram;          /* bytes that the process may take; 0: what is free */
+    double latency_s;      /* seconds until an answer of n_answer tokens to a prompt of n_prompt is whole */
+    int n_prompt, n_answer; /* 0: 512 and 128 */
+    int n_ctx;             /* positions that memory is planned for; 0: n_prompt + n_answer */
+    bool commercial;       /* licences that allow commercial use, be it with conditions */
+    const sllm_machine_speed *speed; /* must be given */
+} sllm_choose_params;
+
+/* Ranks the catalogue: an object with `task`, `ram_bytes`, `evidence` (how models are ordered), `chosen`, an array, best
+ * first, of {rank, name, title, parameters, type, source, cached, memory_bytes, tokens_per_second,
+ * prompt_tokens_per_second, time_to_first_token_s, answer_s, standing, benchmarks, licence, task, reasons}, and `left_out`,
+ * of {name, reasons}. Models in the cache are planned from their headers, others from the catalogue's shapes. Of a
+ * model's files the first that meets the conditions counts. SLLM_ERROR_ARGUMENT names what is unknown or out of range.
+ * Caller frees. */
+SLLM_API sllm_status sllm_hub_choose(sllm_hub *hub, const sllm_choose_params *params, char **json, sllm_error *error);
+
 /* Checks machine, libraries, cache and permissions: a JSON array of {check, ok, detail, advice}. Caller frees. */
 SLLM_API sllm_status sllm_hub_doctor(sllm_hub *hub, char **json, sllm_error *error);
 

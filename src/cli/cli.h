@@ -162,8 +162,6 @@ typedef struct cli_model_values {
 } cli_model_values;
 extern const char *const cli_kv_types[]; /* words of --kv-type, as sllm_kv_type */
 extern const cli_option cli_model_options[];
-/* The words of sllm_kv_type, in its order, for options of kind CLI_WORD. */
-extern const char *const cli_kv_types[];
 
 /* Parameters for sllm_hub_open that this machine's environment gives: cache, progress on standard error. Strings are
  * borrowed from app. CLI_FAILURE with its line when there is no place for the cache. */

@@ -8,6 +8,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_chat,
     &cli_command_batch,
     &cli_command_models,
+    &cli_command_choose,
     &cli_command_pull,
     &cli_command_list,
     &cli_command_rm,

@@ -15,6 +15,7 @@ extern const cli_command cli_command_verify;     /* cache.c */
 extern const cli_command cli_command_doctor;     /* doctor.c */
 extern const cli_command cli_command_show;       /* show.c */
 extern const cli_command cli_command_plan;       /* plan.c */
+extern const cli_command cli_command_choose;     /* choose.c */
 extern const cli_command cli_command_bench;      /* bench.c */
 extern const cli_command cli_command_tokenize;   /* tokenize.c */
 extern const cli_command cli_command_detokenize; /* tokenize.c */

@@ -107,7 +107,7 @@ static bool on_load(void *user, double fraction) {
 
 /* What cannot fit the memory that is free is refused before anything is computed, in numbers. */
 static int check_memory(cli_app *app, const char *name, const cli_model_values *values, const sllm_model *model) {
-    sllm_plan_params wanted = {.n_ctx = values->ctx};
+    sllm_plan_params wanted = {.n_ctx = values->ctx, .kv_type = (sllm_kv_type)values->kv_type};
     sllm_plan plan;
     char needed[32], available[32];
     if (sllm_model_plan_loaded(model, &wanted, &plan, NULL) || plan.fits || !plan.memory_free) return CLI_OK;

@@ -1,6 +1,7 @@
 /* sllm tokenize and sllm detokenize: text to ids and back. */
 #include "cli/commands.h"
 
+#include "base/error.h"
 #include "base/json.h"
 
 #include <errno.h>
@@ -18,20 +19,49 @@ typedef struct detokenize_values {
     bool jsonl, skip_special;
 } detokenize_values;
 
-/* Calls each(job, line) for every line of standard input. A file gets full buffers; a pipe may be a conversation with
+/* What a line of --jsonl works with. */
+typedef struct line_job {
+    cli_app *app;
+    void *user;
+    /* Writes the answer to a line into *out. A status: the line is at fault. */
+    sllm_status (*answer)(void *user, const char *what, const sl_buffer *line, sl_buffer *out, sllm_error *error);
+} line_job;
+
+/* A line out for every line in, so that lines stay side by side: one at fault gives {"error": {"line", "message"}}, and
+ * the exit status says at the end that there were such. A file gets full buffers; a pipe may be a conversation with
  * another program, which waits for the answer to each line. */
-static int each_line(cli_app *app, int (*each)(void *job, int number, const sl_buffer *line), void *job) {
-    struct stat status;
-    bool is_file = fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode);
+static int each_line(const line_job *job) {
+    cli_app *app = job->app;
+    struct stat info;
+    bool is_file = fstat(STDIN_FILENO, &info) == 0 && S_ISREG(info.st_mode);
     cli_reader reader = {.fd = STDIN_FILENO};
-    sl_buffer line = {0};
-    int result = CLI_OK, number = 0, more = 0;
-    while (!result && !app->output_errno && (more = cli_read_line(app, &reader, "standard input", &line)) == 1) {
-        result = each(job, ++number, &line);
-        if (!result && !is_file && !cli_write(app, "", 0)) result = CLI_FAILURE;
+    sl_buffer line = {0}, out = {0};
+    int status = CLI_OK, number = 0, at_fault = 0, more = 0;
+    while (!status && !app->output_errno && (more = cli_read_line(app, &reader, "standard input", &line)) == 1) {
+        sllm_error error = {0};
+        char what[64];
+        snprintf(what, sizeof what, "line %d", ++number);
+        out.length = 0;
+        sllm_status failed = job->answer(job->user, what, &line, &out, &error);
+        if (failed) {
+            at_fault++;
+            out.length = 0;
+            sl_buffer_puts(&out, "{\"error\":{");
+            sl_json_put_int(&out, "line", number);
+            sl_json_put_string(&out, "message", error.message);
+            sl_buffer_puts(&out, "}}");
+        }
+        sl_buffer_putc(&out, '\n');
+        if (failed == SLLM_ERROR_MEMORY || out.failed) status = cli_failure(app, "%s: out of memory", what);
+        else cli_printf(app, "%s", out.data);
+        if (!status && !is_file && !cli_write(app, "", 0)) status = CLI_FAILURE;
     }
     sl_buffer_free(&line);
-    return more < 0 ? CLI_FAILURE : result;
+    sl_buffer_free(&out);
+    if (!status && more < 0) status = CLI_FAILURE;
+    if (!status && at_fault)
+        status = cli_failure(app, "%d of %d lines are at fault; their lines say why", at_fault, number);
+    return status;
 }
 
 /* ---------------------------------------------------------------- tokenize */
@@ -49,25 +79,17 @@ static void write_ids(sl_buffer *out, const sllm_tokens *tokens) {
     sl_buffer_putc(out, ']');
 }
 
-static int tokenize_line(void *user, int number, const sl_buffer *line) {
-    tokenize_job *job = user;
+static sllm_status tokenize_line(void *user, const char *what, const sl_buffer *line, sl_buffer *out,
+                                 sllm_error *error) {
+    const tokenize_job *job = user;
     sl_arena arena = {0};
-    sllm_error error = {0};
     sllm_tokens tokens = {0};
     const sl_json *text = NULL;
-    char what[64];
-    int status = CLI_OK;
-    snprintf(what, sizeof what, "standard input: line %d", number);
-    if (sl_json_parse(&arena, line->data, line->length, what, &text, &error)) status = cli_error(job->app, &error);
-    else if (text->type != SL_JSON_STRING) status = cli_failure(job->app, "%s: must be a JSON string", what);
-    else if (sllm_tokenize(job->model, text->text, text->length, job->flags, &tokens, &error))
-        status = cli_error(job->app, &error);
-    if (!status) {
-        job->out.length = 0;
-        write_ids(&job->out, &tokens);
-        if (!sl_buffer_putc(&job->out, '\n')) status = cli_failure(job->app, "%s: out of memory", what);
-        else cli_printf(job->app, "%s", job->out.data);
-    }
+    sllm_status status = sl_json_parse(&arena, line->data ? line->data : "", line->length, what, &text, error);
+    if (!status && text->type != SL_JSON_STRING)
+        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: must be a JSON string", what);
+    if (!status) status = sllm_tokenize(job->model, text->text, text->length, job->flags, &tokens, error);
+    if (!status) write_ids(out, &tokens);
     sllm_tokens_free(&tokens);
     sl_arena_free(&arena);
     return status;
@@ -117,7 +139,7 @@ static int run_tokenize(cli_app *app, const void *given, int n_arguments, char *
     tokenize_job job = {.app = app, .model = model};
     job.flags = (values->special ? SLLM_TOKENIZE_SPECIAL : 0) | (values->add_special ? SLLM_TOKENIZE_ADD : 0);
     if (!status && values->jsonl) {
-        status = each_line(app, tokenize_line, &job);
+        status = each_line(&(line_job){app, &job, tokenize_line});
     } else if (!status && n_arguments > 1) {
         status = show_tokens(&job, arguments[1], strlen(arguments[1]), values->json);
     } else if (!status) {
@@ -132,7 +154,8 @@ static int run_tokenize(cli_app *app, const void *given, int n_arguments, char *
 
 static const cli_option tokenize_options[] = {
     {"jsonl", 0, CLI_FLAG, .offset = offsetof(tokenize_values, jsonl),
-     .help = "One JSON string a line in, one JSON array of ids a line out"},
+     .help = "One JSON string a line in, one JSON array of ids a line out; a line at fault gives {\"error\": {\"line\": ..., "
+             "\"message\": ...}}"},
     {"special", 0, CLI_FLAG, .offset = offsetof(tokenize_values, special),
      .help = "Special tokens written in the text become those tokens; without it they stay text"},
     {"add-special", 0, CLI_FLAG, .offset = offsetof(tokenize_values, add_special),
@@ -170,59 +193,53 @@ typedef struct detokenize_job {
     const sllm_model *model;
     bool skip_special;
     id_list list;
-    sl_buffer out;
 } detokenize_job;
 
-static int add_id(detokenize_job *job, const char *what, const char *text, size_t length) {
+static sllm_status add_id(id_list *list, const char *what, const char *text, size_t length, sllm_error *error) {
     char number[32], *end = NULL;
-    id_list *list = &job->list;
     snprintf(number, sizeof number, "%.*s", (int)(length < sizeof number ? length : sizeof number - 1), text);
     errno = 0;
     long long id = strtoll(number, &end, 10);
     if (length == 0 || length >= sizeof number || *end || errno || id < 0 || id > INT32_MAX)
-        return cli_failure(job->app, "%s: '%s' is not a token id", what, number);
+        return sl_fail(error, SLLM_ERROR_FORMAT, "%s: '%s' is not a token id", what, number);
     if (list->n == list->capacity) {
         size_t capacity = list->capacity ? list->capacity * 2 : 256;
         int32_t *ids = realloc(list->ids, capacity * sizeof *ids);
-        if (!ids) return cli_failure(job->app, "%s: out of memory", what);
+        if (!ids) return sl_fail_memory(error, what, capacity * sizeof *ids);
         list->ids = ids, list->capacity = capacity;
     }
     list->ids[list->n++] = (int32_t)id;
-    return CLI_OK;
+    return SLLM_OK;
 }
 
-static int add_json_ids(detokenize_job *job, const char *what, const char *text, size_t length) {
+static sllm_status add_json_ids(id_list *list, const char *what, const char *text, size_t length, sllm_error *error) {
     sl_arena arena = {0};
-    sllm_error error = {0};
     const sl_json *array = NULL;
-    int status = CLI_OK;
-    if (sl_json_parse(&arena, text, length, what, &array, &error)) status = cli_error(job->app, &error);
-    else if (array->type != SL_JSON_ARRAY) status = cli_failure(job->app, "%s: must be a JSON array of ids", what);
+    sllm_status status = sl_json_parse(&arena, text, length, what, &array, error);
+    if (!status && array->type != SL_JSON_ARRAY)
+        status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: must be a JSON array of ids", what);
     for (size_t i = 0; !status && i < array->length; i++) {
         const sl_json *item = array->items[i];
-        if (!sl_json_is_integer(item)) status = cli_failure(job->app, "%s: /%zu: is not an integer", what, i);
-        else status = add_id(job, what, item->text, item->length);
+        if (!sl_json_is_integer(item))
+            status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: /%zu: is not an integer", what, i);
+        else status = add_id(list, what, item->text, item->length, error);
     }
     sl_arena_free(&arena);
     return status;
 }
 
-static int detokenize_line(void *user, int number, const sl_buffer *line) {
+static sllm_status detokenize_line(void *user, const char *what, const sl_buffer *line, sl_buffer *out,
+                                   sllm_error *error) {
     detokenize_job *job = user;
-    sllm_error error = {0};
-    char what[64], *text = NULL;
+    char *text = NULL;
     size_t length = 0;
-    snprintf(what, sizeof what, "standard input: line %d", number);
     job->list.n = 0;
-    int status = add_json_ids(job, what, line->data, line->length);
-    if (!status && sllm_detokenize(job->model, job->list.ids, job->list.n, job->skip_special, &text, &length, &error))
-        status = cli_failure(job->app, "%s: %s", what, error.message);
+    sllm_status status = add_json_ids(&job->list, what, line->data ? line->data : "", line->length, error);
     if (!status) {
-        job->out.length = 0;
-        sl_json_write_string(&job->out, text, length);
-        if (!sl_buffer_putc(&job->out, '\n')) status = cli_failure(job->app, "%s: out of memory", what);
-        else cli_printf(job->app, "%s", job->out.data);
+        status = sllm_detokenize(job->model, job->list.ids, job->list.n, job->skip_special, &text, &length, error);
+        sl_error_prefix(error, status, "%s", what);
     }
+    if (!status) sl_json_write_string(out, text, length);
     sllm_free(text);
     return status;
 }
@@ -230,16 +247,18 @@ static int detokenize_line(void *user, int number, const sl_buffer *line) {
 /* Ids separated by blanks and commas, or a JSON array. */
 static int add_ids(detokenize_job *job, const char *what, const char *text) {
     static const char blanks[] = " \t\r\n,";
-    int status = CLI_OK;
+    sllm_error error = {0};
+    sllm_status failed = SLLM_OK;
     text += strspn(text, blanks);
-    if (*text == '[') return add_json_ids(job, what, text, strlen(text));
-    while (!status && *text) {
-        size_t length = strcspn(text, blanks);
-        status = add_id(job, what, text, length);
-        text += length;
-        text += strspn(text, blanks);
-    }
-    return status;
+    if (*text == '[') failed = add_json_ids(&job->list, what, text, strlen(text), &error);
+    else
+        while (!failed && *text) {
+            size_t length = strcspn(text, blanks);
+            failed = add_id(&job->list, what, text, length, &error);
+            text += length;
+            text += strspn(text, blanks);
+        }
+    return failed ? cli_failure(job->app, "%s", error.message) : CLI_OK;
 }
 
 static int show_text(detokenize_job *job) {
@@ -263,7 +282,7 @@ static int run_detokenize(cli_app *app, const void *given, int n_arguments, char
     int status = cli_load(app, arguments[0], NULL, true, &model);
     detokenize_job job = {.app = app, .model = model, .skip_special = values->skip_special};
     if (!status && values->jsonl) {
-        status = each_line(app, detokenize_line, &job);
+        status = each_line(&(line_job){app, &job, detokenize_line});
     } else if (!status) {
         for (int i = 1; !status && i < n_arguments; i++) status = add_ids(&job, "ids", arguments[i]);
         if (!status && n_arguments == 1) status = cli_read_file(app, "-", &text);
@@ -271,7 +290,6 @@ static int run_detokenize(cli_app *app, const void *given, int n_arguments, char
         if (!status) status = show_text(&job);
     }
     free(job.list.ids);
-    sl_buffer_free(&job.out);
     sl_buffer_free(&text);
     sllm_model_free(model);
     return status;
@@ -279,7 +297,8 @@ static int run_detokenize(cli_app *app, const void *given, int n_arguments, char
 
 static const cli_option detokenize_options[] = {
     {"jsonl", 0, CLI_FLAG, .offset = offsetof(detokenize_values, jsonl),
-     .help = "One JSON array of ids a line in, one JSON string a line out"},
+     .help = "One JSON array of ids a line in, one JSON string a line out; a line at fault gives {\"error\": {\"line\": ..., "
+             "\"message\": ...}}"},
     {"skip-special", 0, CLI_FLAG, .offset = offsetof(detokenize_values, skip_special),
      .help = "Leave special tokens out"},
     {0},

@@ -131,6 +131,17 @@ static sllm_status check_sources(const place *at, const sl_json *sources) {
     return SLLM_OK;
 }
 
+/* Sizes of the network: what memory and speed are computed from before anything is downloaded. */
+static sllm_status check_shape(const place *at, const sl_json *shape) {
+    static const char *const sizes[] = {"layers", "embedding", "heads", "kv_heads", "head_dim", "feed_forward",
+                                        "vocabulary"};
+    bool tied;
+    if (!shape) return SLLM_OK;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (!is_positive(sl_json_get(shape, sizes[i]))) return wrong(at, "shape", "an object of numbers above 0");
+    return sl_json_bool(sl_json_get(shape, "tied"), &tied) ? SLLM_OK : wrong(at, "shape.tied", "true or false");
+}
+
 static sllm_status check_entry(const place *at, const sl_json *entry) {
     static const char *const texts[] = {"title", "family"};
     static const char *const numbers[] = {"parameters", "context"};
@@ -146,6 +157,7 @@ static sllm_status check_entry(const place *at, const sl_json *entry) {
     if (!runnable && !is_text(sl_json_get(entry, "note")))
         return wrong(at, "note", "a text that says why it cannot run");
     sllm_status status = check_licence(at, sl_json_get(entry, "licence"));
+    if (!status) status = check_shape(at, sl_json_get(entry, "shape"));
     if (!status) status = check_benchmarks(at, sl_json_get(entry, "benchmarks"));
     return status ? status : check_sources(at, sl_json_get(entry, "sources"));
 }

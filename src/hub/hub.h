@@ -2,6 +2,9 @@
  *
  *   name.c       what a MODEL argument may look like; near names
  *   catalogue.c  the data file of known models, checked once when it is opened
+ *   shape.c      the configuration of a model that is not here
+ *   tasks.c      what models are good for, in a controlled vocabulary
+ *   choose.c     ranking the catalogue for a task and a machine
  *   manifest.c   one small JSON file per cached model, and its lock
  *   cache.c      resolve, list, remove, verify
  *   http.c       one GET through libcurl: redirects, token, limits

@@ -447,16 +447,31 @@ static sllm_status compute(sl_engine *e, int first, int n, float *logits, sllm_e
     return SLLM_OK;
 }
 
+/* The logits of part `at` in the step's. */
+static float *logits_of(const sl_engine *e, int at) {
+    size_t rows = 0;
+    for (int i = 0; i < at; i++) rows += (size_t)e->parts[i].n_logits;
+    return e->logits + rows * (size_t)e->model->config.n_vocab;
+}
+
+/* A task of the pool. Drawing from a large vocabulary takes its time, and each answer has a sampler of its own. */
+static void draw_part(void *user, int64_t at, int thread) {
+    sl_engine *e = user;
+    sl_request *r = e->running[e->part_of[at]];
+    (void)thread;
+    if (!r->status && e->parts[at].n_logits > 0)
+        r->status = sl_turn_draw_ahead(&r->turn, logits_of(e, (int)at), &r->error);
+}
+
 static void run_parts(sl_engine *e) {
-    float *logits = e->logits;
-    sllm_status together = e->n_parts > 0 ? compute(e, 0, e->n_parts, logits, NULL) : SLLM_OK;
+    sllm_status together = e->n_parts > 0 ? compute(e, 0, e->n_parts, e->logits, NULL) : SLLM_OK;
+    for (int i = 0; i < e->n_parts; i++) /* what was refused together is tried alone, so that only the one at fault suffers */
+        e->running[e->part_of[i]]->status =
+            together ? compute(e, i, 1, logits_of(e, i), &e->running[e->part_of[i]]->error) : SLLM_OK;
+    if (e->n_parts > 1) sl_pool_run(e->model->pool, e->n_parts, draw_part, e);
     for (int i = 0; i < e->n_parts; i++) {
         sl_request *r = e->running[e->part_of[i]];
-        int n_logits = e->parts[i].n_logits;
-        /* What was refused together is tried alone, so that only the one at fault suffers. */
-        r->status = together ? compute(e, i, 1, logits, &r->error) : SLLM_OK;
-        if (!r->status) r->status = deliver(r, n_logits, logits, &r->error);
-        logits += (size_t)n_logits * (size_t)e->model->config.n_vocab;
+        if (!r->status) r->status = deliver(r, e->parts[i].n_logits, logits_of(e, i), &r->error);
     }
     for (int i = 0; i < e->n_running;) {
         sl_request *r = e->running[i];

@@ -245,13 +245,25 @@ static sllm_status end(sl_turn *t, sllm_finish finish) {
     return SLLM_OK;
 }
 
+static sllm_status draw_id(sl_turn *t, const float *logits, int32_t *id, sllm_error *error) {
+    return sl_sampler_draw(t->sampler, logits, t->constraint ? t->mask : NULL, t->history.data, t->history.length, id,
+                           error);
+}
+
+sllm_status sl_turn_draw_ahead(sl_turn *t, const float *logits, sllm_error *error) {
+    if (t->phase != SL_TURN_ANSWER || t->has_drawn) return SLLM_OK;
+    sllm_status status = draw_id(t, logits, &t->drawn, error);
+    t->has_drawn = !status;
+    return status;
+}
+
 /* Draws one token from logits [n_vocab] and sees what follows from it. */
 static sllm_status draw(sl_turn *t, const float *logits, sllm_error *error) {
     sllm_generation *out = t->out;
     const sllm_generate_params *p = t->params;
-    int32_t id;
-    sllm_status status = sl_sampler_draw(t->sampler, logits, t->constraint ? t->mask : NULL, t->history.data,
-                                         t->history.length, &id, error);
+    int32_t id = t->drawn;
+    sllm_status status = t->has_drawn ? SLLM_OK : draw_id(t, logits, &id, error);
+    t->has_drawn = false;
     if (status) return status;
     t->last = sl_clock();
     if (out->completion_tokens == 0) t->first = t->last;

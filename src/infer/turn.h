@@ -55,6 +55,8 @@ typedef struct sl_turn {
     size_t keep;               /* positions of the timeline whose computation holds good */
     int32_t step[SL_TURN_ROWS]; /* the last token, then the proposals */
     size_t n_proposals;
+    bool has_drawn;            /* `drawn` is what the next draw will give */
+    int32_t drawn;
     size_t room;               /* tokens that out's arrays hold */
     double start, prompt_done, first, last; /* seconds */
 } sl_turn;
@@ -66,6 +68,9 @@ sllm_status sl_turn_begin(sl_turn *turn, const sl_model *model, size_t capacity,
 void sl_turn_free(sl_turn *turn); /* also of a zeroed turn; not *out */
 
 void sl_turn_want(sl_turn *turn, sl_want *want);
+/* May come before sl_turn_take with the same logits: does the part of its work that touches nothing but the turn, and calls
+ * nobody, so that turns of one thread can do it in several at once. */
+sllm_status sl_turn_draw_ahead(sl_turn *turn, const float *logits, sllm_error *error);
 /* logits [want.n_logits, n_vocab]. A failure ends the turn without an answer. */
 sllm_status sl_turn_take(sl_turn *turn, const float *logits, sllm_error *error);
 /* Ends the answer where it stands, as a callback that said no would. */

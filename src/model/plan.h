@@ -51,4 +51,17 @@ double sl_plan_generate_speed(const sl_footprint *footprint, const sl_config *co
 double sl_plan_prompt_speed(const sl_footprint *footprint, const sl_config *config, int n,
                             const sllm_machine_speed *speed);
 
+/* What a whole plan is made from: a configuration, and its tensors where there are any (neither: `type` must be given). */
+typedef struct sl_plan_subject {
+    const sl_config *config;
+    sl_tensors tensors;
+    bool exact;
+    int n_threads;
+} sl_plan_subject;
+
+/* All of sllm_plan but what the machine has free. The second reads a file's headers. */
+sllm_status sl_plan_make(const sl_plan_subject *subject, const sllm_plan_params *params, sllm_plan *plan,
+                         sllm_error *error);
+sllm_status sl_plan_file(const char *path, const sllm_plan_params *params, sllm_plan *plan, sllm_error *error);
+
 #endif

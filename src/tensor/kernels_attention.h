@@ -25,56 +25,63 @@ VINLINE vfloat tile_vector(sl_kv_type type, const void *at, size_t i) {
     return type == SL_KV_F16 ? vf_from_f16((const uint16_t *)at + i) : vf_load((const float *)at + i);
 }
 
+/* Few rows use a tile once and soon want the next, which the processor does not foresee beyond a few kilobytes: it is
+ * asked for on the way, evenly, so that memory is never idle and never flooded. */
+VINLINE void ask_for(const char *ahead, size_t bytes) {
+    for (size_t i = 0; ahead && i < bytes; i += 64) __builtin_prefetch(ahead + i);
+}
+
 /* ---------------------------------------------------------------- quantised tiles, widened */
 
-static void widen_scales(const uint8_t *halves, float out[SL_PAGE]) {
-    for (int j = 0; j < SL_PAGE; j += LANES) vf_store(out + j, vf_from_f16(halves + 2 * j));
+/* LANES codes of a quantised tile from the i-th byte on. */
+VINLINE vfloat tile_codes(sl_kv_type type, const uint8_t *codes, int i, bool high) {
+    return type == SL_KV_Q8_0 ? vf_from_i8(codes + i) : vf_sub(vf_from_nibbles(codes + i, high), vf_set1(8.0f));
+}
+
+VINLINE void widen_key_rows(sl_kv_type type, const uint8_t *from, int head_dim, float *out) {
+    const uint8_t *codes = from + sl_kv_scale_bytes(type, head_dim);
+    for (int g = 0; g < head_dim / SL_KV_GROUP; g++)
+        for (int j = 0; j < SL_PAGE; j += LANES) {
+            vfloat scale = vf_from_f16(from + 2 * (g * SL_PAGE + j));
+#pragma GCC unroll 8
+            for (int d = g * SL_KV_GROUP; d < (g + 1) * SL_KV_GROUP; d++) {
+                vfloat code = tile_codes(type, codes, (type == SL_KV_Q8_0 ? d : d / 2) * SL_PAGE + j, d % 2);
+                vf_store(out + d * SL_PAGE + j, vf_mul(scale, code));
+            }
+        }
+}
+
+VINLINE void widen_value_rows(sl_kv_type type, const uint8_t *from, int head_dim, int lo, int hi, float *out) {
+    const uint8_t *codes = from + sl_kv_scale_bytes(type, head_dim);
+    int groups = head_dim / SL_KV_GROUP, half = SL_KV_GROUP / 2;
+    float scales[LANES]; /* of the next LANES groups; as many can be read: the codes follow */
+    for (int g = lo * groups; g < hi * groups; g++) {
+        int ahead = (g - lo * groups) % LANES;
+        if (ahead == 0) vf_store(scales, vf_from_f16(from + 2 * g));
+        vfloat scale = vf_set1(scales[ahead]);
+#pragma GCC unroll 8
+        for (int i = 0; i < SL_KV_GROUP; i += LANES) {
+            int byte = type == SL_KV_Q8_0 ? g * SL_KV_GROUP + i : g * half + i % half;
+            vfloat code = tile_codes(type, codes, byte, i >= half);
+            vf_store(out + g * SL_KV_GROUP + i, vf_mul(scale, code));
+        }
+    }
 }
 
 /* out: [head_dim][SL_PAGE] */
-static void widen_keys(sl_kv_type type, const uint8_t *from, int head_dim, float *restrict out) {
-    const uint8_t *codes = from + sl_kv_scale_bytes(type, head_dim);
-    float scales[SL_PAGE];
-    for (int d = 0; d < head_dim; d++) {
-        float *row = out + d * SL_PAGE;
-        if (d % SL_KV_GROUP == 0) widen_scales(from + 2 * (d / SL_KV_GROUP) * SL_PAGE, scales);
-        if (type == SL_KV_Q8_0) {
-            const int8_t *c = (const int8_t *)codes + d * SL_PAGE;
-            for (int j = 0; j < SL_PAGE; j++) row[j] = scales[j] * (float)c[j];
-        } else {
-            const uint8_t *c = codes + d / 2 * SL_PAGE;
-            int shift = d % 2 * 4;
-            for (int j = 0; j < SL_PAGE; j++) row[j] = scales[j] * (float)((c[j] >> shift & 15) - 8);
-        }
-    }
+static void widen_keys(sl_kv_type type, const uint8_t *from, int head_dim, float *out) {
+    if (type == SL_KV_Q8_0) widen_key_rows(SL_KV_Q8_0, from, head_dim, out);
+    else widen_key_rows(SL_KV_Q4_0, from, head_dim, out);
 }
 
 /* Positions [lo, hi); out: [SL_PAGE][head_dim] */
-static void widen_values(sl_kv_type type, const uint8_t *from, int head_dim, int lo, int hi, float *restrict out) {
-    const uint8_t *codes = from + sl_kv_scale_bytes(type, head_dim);
-    int groups = head_dim / SL_KV_GROUP, half = SL_KV_GROUP / 2;
-    for (int g = lo * groups; g < hi * groups; g++) {
-        float *row = out + g * SL_KV_GROUP, scale;
-        uint16_t stored;
-        memcpy(&stored, from + 2 * g, 2);
-        scale = sl_f16_to_f32(stored);
-        if (type == SL_KV_Q8_0) {
-            const int8_t *c = (const int8_t *)codes + g * SL_KV_GROUP;
-            for (int i = 0; i < SL_KV_GROUP; i++) row[i] = scale * (float)c[i];
-        } else {
-            const uint8_t *c = codes + g * half;
-            for (int i = 0; i < half; i++) row[i] = scale * (float)((c[i] & 15) - 8);
-            for (int i = 0; i < half; i++) row[half + i] = scale * (float)((c[i] >> 4) - 8);
-        }
-    }
+static void widen_values(sl_kv_type type, const uint8_t *from, int head_dim, int lo, int hi, float *out) {
+    if (type == SL_KV_Q8_0) widen_value_rows(SL_KV_Q8_0, from, head_dim, lo, hi, out);
+    else widen_value_rows(SL_KV_Q4_0, from, head_dim, lo, hi, out);
 }
 
 /* ---------------------------------------------------------------- scores */
 
-/* Few rows use a tile once and soon want the next, which the processor does not foresee beyond a few kilobytes. */
-VINLINE void ask_for(const char *ahead, size_t from, size_t bytes) {
-    for (size_t i = 0; ahead && i < bytes; i += 64) __builtin_prefetch(ahead + from + i);
-}
 
 /* p[row][key] = q . k for `vectors` vectors of keys from `first` on; rows and vectors are constants. What `ahead` names
  * is asked for on the way, `step` bytes a dimension: NULL for none. */
@@ -87,7 +94,7 @@ VINLINE void score_keys(sl_kv_type type, const void *keys, int head_dim, const s
         for (int v = 0; v < vectors; v++) sums[r][v] = vf_zero();
     for (int d = 0; d < head_dim; d++) {
         vfloat k[8];
-        ask_for(ahead, (size_t)d * step, step);
+        ask_for(ahead ? ahead + (size_t)d * step : NULL, step);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) k[v] = tile_vector(type, keys, (size_t)(d * SL_PAGE + first + v * LANES));
 #pragma GCC unroll 8
@@ -178,7 +185,7 @@ VINLINE void mix_dimensions(sl_kv_type type, const void *values, int width, cons
         for (int v = 0; v < vectors; v++) sums[r][v] = vf_load(row[r].state + SL_STATE_MIX + first + v * LANES);
     for (int j = lo; j < hi; j++) {
         vfloat x[8];
-        ask_for(ahead, (size_t)j * step, step);
+        ask_for(ahead ? ahead + (size_t)j * step : NULL, step);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) x[v] = tile_vector(type, values, (size_t)(j * width + first + v * LANES));
 #pragma GCC unroll 8
@@ -197,8 +204,10 @@ VINLINE void mix_dimensions(sl_kv_type type, const void *values, int width, cons
 VINLINE void mix_rows(sl_kv_type type, const void *values, int width, const sl_attend_row *row, int rows, int lo,
                       int hi, const char *ahead, size_t bytes, float p[][SL_PAGE]) {
     int first = 0, step = VECTORS_BESIDE(rows) * LANES;
-    for (; first + step <= width; first += step, ahead = NULL)
+    for (; first + step <= width; first += step) {
         mix_dimensions(type, values, width, row, rows, first, VECTORS_BESIDE(rows), lo, hi, ahead, bytes, p);
+        if (ahead) ahead += bytes * SL_PAGE;
+    }
     for (; first < width; first += WIDTH_STEP * LANES)
         mix_dimensions(type, values, width, row, rows, first, WIDTH_STEP, lo, hi, NULL, 0, p);
 }
@@ -218,18 +227,21 @@ VINLINE void attend_rows(sl_kv_type type, const sl_attend_task *task, const void
         lowest = first < lowest ? first : lowest;
         highest = end > highest ? end : highest;
     }
-    const char *ahead = rows <= BRIEF && values == task->values ? values : NULL;
-    size_t bytes = type == SL_KV_F16 ? 2 : 4;
-    for (int first = lowest / span * span; first < highest; first += span, ahead = NULL)
-        score_keys(type, keys, task->head_dim, row, rows, first, VECTORS_BESIDE(rows), ahead, SL_PAGE * bytes, p);
-    ahead = rows <= BRIEF ? task->next : NULL;
+    bool in_place = rows <= BRIEF && values == task->values;
+    const char *ahead = in_place ? values : NULL;
+    size_t step = (type == SL_KV_F16 ? 2 : 4) * (size_t)span; /* bytes of a tile over the iterations of all passes */
+    for (int first = lowest / span * span; first < highest; first += span) {
+        score_keys(type, keys, task->head_dim, row, rows, first, VECTORS_BESIDE(rows), ahead, step, p);
+        if (ahead) ahead += step * (size_t)task->head_dim;
+    }
+    ahead = in_place ? task->next : NULL;
     weigh_block(task, row, rows, p);
     if (lo > hi) lo = hi = lowest; /* no position that all see */
     for (int r = 0; rows > 1 && lo < hi && r < rows; r++)
         if (first_seen(row[r].visible) < lo)
             mix_rows(type, values, width, &row[r], 1, first_seen(row[r].visible), lo, NULL, 0, p + r);
     if (lo < hi)
-        mix_rows(type, values, width, row, rows, lo, hi, ahead, (size_t)task->head_dim * bytes, p);
+        mix_rows(type, values, width, row, rows, lo, hi, ahead, step, p);
     for (int r = 0; rows > 1 && r < rows; r++) {
         int from = lo < hi ? hi : first_seen(row[r].visible);
         if (end_seen(row[r].visible) > from)
@@ -262,6 +274,10 @@ static void attend_page(const sl_attend_task *task, const sl_attend_row *rows, i
     uint64_t seen = 0;
     for (int r = 0; r < n_rows; r++) seen |= rows[r].visible;
     float *keys = task->scratch, *values = keys + (size_t)task->head_dim * SL_PAGE;
+    if (n_rows <= BRIEF) {
+        ask_for(task->values, sl_kv_tile_bytes(task->type, task->head_dim, true));
+        ask_for(task->next, sl_kv_tile_bytes(task->type, task->head_dim, false));
+    }
     widen_keys(task->type, task->keys, task->head_dim, keys);
     widen_values(task->type, task->values, task->head_dim, first_seen(seen), end_seen(seen), values);
     attend_all(SL_KV_F32, task, keys, values, rows, n_rows);

@@ -125,10 +125,18 @@ class Tokens(Case):
         self.assertEqual([json.loads(line) for line in back], expected)
 
     def test_bad_lines(self):
-        self.fails(1, "tokenize", tiny_model(), "--jsonl", stdin='"a"\n5\n', says="line 2")
-        self.fails(1, "tokenize", tiny_model(), "--jsonl", stdin='"a\n', says="line 1")
-        self.fails(1, "detokenize", tiny_model(), "--jsonl", stdin="[1, 2.5]\n", says=["line 1", "/1"])
-        self.fails(1, "detokenize", tiny_model(), "--jsonl", stdin="[18446744073709551617]\n", says="18446744073709551617")
+        done = self.fails(1, "tokenize", tiny_model(), "--jsonl", stdin='"a"\n5\n\n"a\n"a"\n', says="3 of 5 lines")
+        out = [json.loads(line) for line in done.out.splitlines()]
+        self.assertEqual(out[0], out[4])
+        self.assertEqual([line["error"]["line"] for line in out[1:4]], [2, 3, 4])
+        self.assertIn("must be a JSON string", out[1]["error"]["message"])
+        done = self.fails(1, "detokenize", tiny_model(), "--jsonl", says="3 of 4 lines",
+                          stdin="[1, 2.5]\n[18446744073709551617]\n[9999999]\n[50]\n")
+        out = [json.loads(line) for line in done.out.splitlines()]
+        self.assertIn("line 1: /1", out[0]["error"]["message"])
+        self.assertIn("18446744073709551617", out[1]["error"]["message"])
+        self.assertIn("9999999", out[2]["error"]["message"])
+        self.assertIsInstance(out[3], str)
         self.fails(2, "detokenize", tiny_model(), "99999", says="99999")
         self.fails(1, "detokenize", tiny_model(), "--", "-1", says="'-1'")
 

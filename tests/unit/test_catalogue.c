@@ -2,7 +2,9 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "hub/choose.h"
 #include "model/families.h"
+#include "model/plan.h"
 #include "sllm_hub.h"
 
 #include <setjmp.h>
@@ -52,6 +54,47 @@ static void test_built_in(void **state) {
     }
     assert_true(n >= 40);
     sl_arena_free(&arena);
+}
+
+/* The shapes are right: each gives its model's parameters, to the last one. And every task is one of the vocabulary. */
+static void test_shapes_and_tasks(void **state) {
+    (void)state;
+    sl_arena arena = {0};
+    for (const sl_json *entry = read_all(&arena)->first; entry; entry = entry->next) {
+        const char *name = sl_json_string(sl_json_get(entry, "name"));
+        sl_config config = {0};
+        sl_footprint f;
+        sllm_error error;
+        int64_t parameters = 0;
+        bool runnable = false;
+        for (const sl_json *task = sl_json_get(entry, "tasks")->first; task; task = task->next) {
+            const sl_task *known = sl_task_find(sl_json_string(task));
+            if (!known || strcmp(known->name, sl_json_string(task))) fail_msg("%s: task %s", name, sl_json_string(task));
+        }
+        assert_true(sl_json_bool(sl_json_get(entry, "runnable"), &runnable));
+        if (!runnable) continue;
+        assert_true(sl_json_int64(sl_json_get(entry, "parameters"), &parameters));
+        if (sl_shape_config(entry, &arena, &config, &error)) fail_msg("%s: %s", name, error.message);
+        if (sl_plan_weights(&config, "f32", false, &f, &error)) fail_msg("%s: %s", name, error.message);
+        if (f.file_bytes != 4 * (uint64_t)parameters)
+            fail_msg("%s: the shape gives %llu parameters, the catalogue says %lld", name,
+                     (unsigned long long)f.file_bytes / 4, (long long)parameters);
+    }
+    sl_arena_free(&arena);
+}
+
+static void test_task_names(void **state) {
+    (void)state;
+    assert_string_equal(sl_task_find("classification")->name, "classification");
+    assert_string_equal(sl_task_find("Classify")->name, "classification");
+    assert_string_equal(sl_task_find("QA")->name, "question answering");
+    assert_string_equal(sl_task_find("question-answering")->name, "question answering");
+    assert_string_equal(sl_task_find("summarization")->name, "summarisation");
+    assert_null(sl_task_find("classif"));
+    assert_null(sl_task_find(""));
+    assert_true(sl_benchmark_is("IFEval (strict prompt)", "IFEval"));
+    assert_false(sl_benchmark_is("MMLU-Pro", "MMLU"));
+    assert_false(sl_benchmark_is("LAMBADA (perplexity)", "LAMBADA"));
 }
 
 /* Every family that the design names is there. */
@@ -176,7 +219,8 @@ static void test_names_once(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_built_in), cmocka_unit_test(test_families_covered),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_built_in), cmocka_unit_test(test_shapes_and_tasks),
+        cmocka_unit_test(test_task_names), cmocka_unit_test(test_families_covered),
                                        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_names_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
