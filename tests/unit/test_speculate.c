@@ -208,6 +208,7 @@ static void random_text_costs_little(void **state) {
         tokens += out.completion_tokens;
         sllm_generation_free(&out);
     }
+    sllm_session_free(session);
     print_message("%zu rows beyond %zu tokens, %.2f %%\n", extra, tokens, 100.0 * (double)extra / (double)tokens);
     assert_true((double)extra <= 0.05 * (double)tokens);
 }
