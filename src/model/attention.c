@@ -39,34 +39,40 @@ static float temperature(const sl_config *c, int position) {
     return 1 + c->temperature_scale * logf(1 + floorf((float)position / (float)c->temperature_ctx));
 }
 
-static void rotate_token(const sl_run *run, int t, int thread) {
+/* The queries of key/value head g at row t into place, in the row itself, and its key and value into the cache. */
+static void rotate_row(const sl_run *run, const sl_segment *segment, int t, int g) {
     const sl_config *c = run->config;
     const sl_block *block = run->block;
-    const sl_segment *segment = sl_segment_of(run, t);
     sl_kv *kv = segment->kv;
     places p = places_of(c);
     int half = c->rope_dim / 2, d = c->head_dim, position = sl_position(segment, t), layer = run->op->layer;
     int page = position / SL_PAGE, slot = position % SL_PAGE;
     float *row = run->work->qkv + (size_t)t * p.row;
+    float *k = row + p.k + (size_t)g * p.kv_group, *v = row + p.v + (size_t)g * p.kv_group;
     const float *angles = run->layer->rope
                               ? run->work->angles[run->layer->local_rope] + (size_t)t * (size_t)c->rope_dim : NULL;
-    (void)thread;
-    for (int h = 0; h < c->n_heads; h++) {
+    for (int h = g * p.heads_a_group; h < (g + 1) * p.heads_a_group; h++) {
         float *q = q_of(&p, row, h);
         if (block->q_norm) sl_rms_norm(q, q, block->q_norm, d, c->norm_eps);
         if (angles) sl_rope_rotate(q, angles, half, c->rope_interleaved);
         if (c->temperature_scale > 0) sl_scale(q, temperature(c, position), d);
     }
-    for (int g = 0; g < c->n_kv_heads; g++) {
-        float *k = row + p.k + (size_t)g * p.kv_group, *v = row + p.v + (size_t)g * p.kv_group;
-        if (block->k_norm) sl_rms_norm(k, k, block->k_norm, d, c->norm_eps);
-        if (angles) sl_rope_rotate(k, angles, half, c->rope_interleaved);
-        sl_kv_store_key(kv->pool->type, sl_kv_keys(kv, layer, g, page), slot, k, d);
-        sl_kv_store_value(kv->pool->type, sl_kv_values(kv, layer, g, page), slot, v, d);
-    }
+    if (block->k_norm) sl_rms_norm(k, k, block->k_norm, d, c->norm_eps);
+    if (angles) sl_rope_rotate(k, angles, half, c->rope_interleaved);
+    sl_kv_store_key(kv->pool->type, sl_kv_keys(kv, layer, g, page), slot, k, d);
+    sl_kv_store_value(kv->pool->type, sl_kv_values(kv, layer, g, page), slot, v, d);
 }
 
-void sl_run_rotate(sl_run *run) { sl_run_tokens(run, rotate_token); }
+/* Item: the rows of one page and a key/value head. Keys lie across, so two threads in one page would write the same
+ * lines of memory by turns. */
+static void rotate_piece(void *user, int64_t item, int thread) {
+    const sl_run *run = user;
+    int heads = run->config->n_kv_heads;
+    const sl_tile *piece = &run->work->pieces[item / heads];
+    (void)thread;
+    for (int t = piece->first; t < piece->first + piece->n; t++)
+        rotate_row(run, &run->work->segments[piece->segment], t, (int)(item % heads));
+}
 
 /* ---------------------------------------------------------------- the keys a query sees */
 
@@ -110,14 +116,20 @@ size_t sl_attend_scratch(const sl_config *c) {
 }
 
 void sl_run_tiles(sl_run *run) {
-    int group = run->config->n_heads / run->config->n_kv_heads, n = 0;
+    int group = run->config->n_heads / run->config->n_kv_heads;
+    run->n_tiles = run->n_pieces = 0;
     for (int i = 0; i < run->n_segments; i++) {
-        int rows = run->work->segments[i].n * group;
+        const sl_segment *s = &run->work->segments[i];
+        int rows = s->n * group;
         for (int first = 0; first < rows; first += SL_TILE_ROWS)
-            run->work->tiles[n++] =
+            run->work->tiles[run->n_tiles++] =
                 (sl_tile){i, first, rows - first < SL_TILE_ROWS ? rows - first : SL_TILE_ROWS};
+        for (int first = s->row, n; first < s->row + s->n; first += n) {
+            int left = s->row + s->n - first, room = SL_PAGE - sl_position(s, first) % SL_PAGE;
+            n = left < room ? left : room;
+            run->work->pieces[run->n_pieces++] = (sl_tile){i, first, n};
+        }
     }
-    run->n_tiles = n;
 }
 
 /* A tile on its way through the pages. */
@@ -198,6 +210,8 @@ static void attend_tile(void *user, int64_t item, int thread) {
     size_t width = (size_t)sl_attend_width(c->head_dim);
     float *states = run->work->attend + (size_t)thread * sl_attend_scratch(c), *later = states + SL_TILE_ROWS * width;
     int first = first_span(&t);
+    if (run->rotates_late)
+        for (int i = 0; i < t.segment->n; i++) rotate_row(run, t.segment, t.segment->row + i, t.g);
     for (int span = first; span <= last_span(&t); span++) {
         attend_span(&t, span, span > first ? later : states, width);
         for (int r = 0; span > first && r < t.tile->n; r++)
@@ -264,6 +278,16 @@ static bool must_split(const sl_run *run, split *s, int *from, int *end) {
     }
     s->slots = SL_SPLIT_SPANS * c->n_heads / (items * s->rows);
     return *end - *from > 1 && s->slots > 1;
+}
+
+/* Where a timeline's queries of a key/value head are one tile, and nothing else reads the keys that they bring, that
+ * tile puts them into place itself: one synchronisation less. */
+void sl_run_rotate(sl_run *run) {
+    split s;
+    int from, end;
+    run->rotates_late = run->n_tiles == run->n_segments && !must_split(run, &s, &from, &end);
+    if (!run->rotates_late)
+        sl_pool_run(run->model->pool, (int64_t)run->n_pieces * run->config->n_kv_heads, rotate_piece, run);
 }
 
 void sl_run_attend(sl_run *run) {

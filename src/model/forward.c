@@ -34,6 +34,7 @@ static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_threads
         {(void **)&w->segments, n * sizeof *w->segments},
         {(void **)&w->segment_of, n * sizeof *w->segment_of},
         {(void **)&w->wanted, n * sizeof *w->wanted},
+        {(void **)&w->pieces, n * sizeof *w->pieces},
         {(void **)&w->tiles, n * (size_t)(c->n_heads / c->n_kv_heads / SL_TILE_ROWS + 1) * sizeof *w->tiles},
         {(void **)&w->states, (uint64_t)SL_SPLIT_SPANS * heads * (size_t)sl_attend_width(c->head_dim) * sizeof(float)},
         {(void **)&w->attend, (uint64_t)n_threads * sl_attend_scratch(c) * sizeof(float)},

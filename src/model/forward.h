@@ -51,6 +51,7 @@ struct sl_work {
     sl_segment *segments; /* [chunk] of the current chunk */
     int32_t *segment_of;  /* [chunk] row -> segment */
     int32_t *wanted;      /* [chunk] rows whose logits are asked for */
+    sl_tile *pieces;      /* [chunk] tokens of one page: rows [first, first + n) of the chunk */
     sl_tile *tiles;       /* [chunk * (heads a group / SL_TILE_ROWS + 1)] */
     float *states;        /* [SL_SPLIT_SPANS * n_heads, sl_attend_width] of split timelines */
     float *attend;        /* [n_threads, ...] a tile's states, and room to widen keys and values */
@@ -66,7 +67,8 @@ typedef struct sl_run {
     sl_work *work;
     sl_arithmetic arithmetic;
     int n, n_segments, n_wanted;  /* rows, and what they are (work->segments, wanted) */
-    int n_tiles;
+    int n_tiles, n_pieces;
+    bool rotates_late;            /* in SL_OP_ATTEND (attention.c) */
     const sl_op *op;
     const sl_block *block;        /* of the current operator's layer */
     const sl_layer_config *layer;
@@ -79,7 +81,7 @@ static inline int sl_position(const sl_segment *segment, int t) { return segment
 
 /* Floats of one thread's `attend`. */
 size_t sl_attend_scratch(const sl_config *config);
-/* Sets run->n_tiles and work->tiles from the segments. */
+/* Cuts the segments into work->tiles and pieces. */
 void sl_run_tiles(sl_run *run);
 
 /* Calls task(run, t) for each token t of the chunk, over the pool when there are several. */

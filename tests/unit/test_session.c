@@ -179,6 +179,42 @@ static void arguments_are_checked(void **state) {
     sllm_model_free(words);
 }
 
+/* Each way to keep keys and values is another answer, and reuse gives it bit for bit. */
+static void kv_types(void **state) {
+    (void)state;
+    int32_t ids[40];
+    float plain[N_VOCAB];
+    sllm_model *narrow;
+    sllm_error error = {0};
+    assert_int_equal(sllm_model_load(SLLM_SOURCE_DIR "/tests/golden/data/models/llama32", NULL, &narrow, NULL), SLLM_OK);
+    for (int i = 0; i < 40; i++) ids[i] = 1 + i;
+    for (int type = SLLM_KV_F32; type <= SLLM_KV_Q4_0; type++) {
+        sllm_session_params params = {.n_ctx = 64, .kv_type = (sllm_kv_type)type};
+        sllm_session *session, *fresh;
+        assert_int_equal(sllm_session_new(narrow, &params, &session, &error), SLLM_OK);
+        assert_int_equal(sllm_session_new(narrow, &params, &fresh, &error), SLLM_OK);
+        assert_int_equal(sllm_session_sync(session, ids + 5, 30, NULL, NULL), SLLM_OK);
+        assert_int_equal(sllm_session_sync(session, ids, 40, NULL, NULL), SLLM_OK);
+        assert_int_equal(sllm_session_truncate(session, 20, NULL), SLLM_OK);
+        assert_int_equal(sllm_session_sync(session, ids, 40, NULL, NULL), SLLM_OK);
+        assert_int_equal(sllm_session_sync(fresh, ids, 40, NULL, NULL), SLLM_OK);
+        assert_memory_equal(sllm_session_logits(session), sllm_session_logits(fresh), sizeof plain);
+        if (type == SLLM_KV_F32) memcpy(plain, sllm_session_logits(fresh), sizeof plain);
+        else assert_memory_not_equal(sllm_session_logits(session), plain, sizeof plain);
+        sllm_session_free(session);
+        sllm_session_free(fresh);
+    }
+    sllm_session_params bad = {.n_ctx = 64, .kv_type = (sllm_kv_type)7};
+    sllm_session *none;
+    assert_int_equal(sllm_session_new(narrow, &bad, &none, &error), SLLM_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "q4_0"));
+    bad.kv_type = SLLM_KV_Q8_0;
+    assert_int_equal(sllm_session_new(model, &bad, &none, &error), SLLM_ERROR_ARGUMENT); /* heads of 16 */
+    assert_non_null(strstr(error.message, "32 divides"));
+    assert_null(none);
+    sllm_model_free(narrow);
+}
+
 /* LongRoPE has other frequencies beyond 32 positions of this model: crossing over, forth or back, reuses nothing. */
 static void what_is_computed_again_is_not_reused(void **state) {
     (void)state;
@@ -205,7 +241,7 @@ static void what_is_computed_again_is_not_reused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_computed_again_is_not_reused),
+        cmocka_unit_test(what_is_computed_again_is_not_reused), cmocka_unit_test(kv_types),
         cmocka_unit_test(sync_keeps_the_common_prefix),      cmocka_unit_test(append_and_truncate),
         cmocka_unit_test(every_position),                    cmocka_unit_test(what_does_not_fit_changes_nothing),
         cmocka_unit_test(cancelling_leaves_a_usable_session), cmocka_unit_test(arguments_are_checked),

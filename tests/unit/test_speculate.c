@@ -208,6 +208,7 @@ static void random_text_costs_little(void **state) {
         tokens += out.completion_tokens;
         sllm_generation_free(&out);
     }
+    sllm_session_free(session);
     print_message("%zu rows beyond %zu tokens, %.2f %%\n", extra, tokens, 100.0 * (double)extra / (double)tokens);
     assert_true((double)extra <= 0.05 * (double)tokens);
 }
@@ -237,7 +238,7 @@ static void decisions_follow_what_was_measured(void **state) {
             proposed += k, extra += k - accepted, tokens += accepted + 1, last = k;
         }
         if (right) assert_int_equal(last, SL_TURN_PROPOSALS);
-        else assert_true((double)extra <= 2 + 0.04 * (double)tokens);
+        else assert_true((double)extra <= 1 + 0.03 * (double)tokens);
         assert_true(proposed > 0);
         sl_speculator_free(&s);
         sl_turn_free(&turn);
