@@ -319,11 +319,14 @@ static void guesses_change_nothing(void **state) {
     enum { M = 8 };
     request *alone = make_requests(M), *all = make_requests(M);
     sllm_batch *batch = new_batch(4, 0, 0, true);
-    size_t proposed = 0;
+    static sllm_logit_bias bias[7]; /* seven tokens to draw from: pairs of them recur */
+    for (int k = 0; k < 7; k++) bias[k] = (sllm_logit_bias){20 + k, 100};
     bool more = true;
     for (int i = 0; i < M; i++) {
         for (int way = 0; way < 2; way++) {
             request *r = way ? &alone[i] : &all[i];
+            r->params.sampler.bias = bias, r->params.sampler.n_bias = 7;
+            r->params.choices = NULL, r->params.n_choices = 0, r->params.overflow = SLLM_OVERFLOW_ERROR;
             r->n = 100, r->params.max_new_tokens = 80, r->params.ignore_end = true, r->params.n_stop = 0;
             for (int k = 0; k < 100; k++) r->ids[k] = 20 + (k + i) % 7;
         }
@@ -336,9 +339,9 @@ static void guesses_change_nothing(void **state) {
     run_all(batch);
     for (int i = 0; i < M; i++) {
         same(&alone[i], &all[i]);
-        proposed += all[i].answer.proposed_tokens;
+        /* The first four were alone all the time. How many more guesses than one were made depends on the time they took. */
+        if (i < 4) assert_true(all[i].answer.proposed_tokens > 0);
     }
-    assert_true(proposed > 4);
     sllm_error error = {0};
     all[0].params.speculation = SLLM_SPECULATION_DRAFT;
     assert_int_not_equal(sllm_batch_add(batch, all[0].ids, 2, &all[0].params, on_done, NULL, &error), SLLM_OK);
