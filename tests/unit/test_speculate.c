@@ -1,5 +1,5 @@
-/* Speculation: the answer is the same bytes with and without, in every mode; what cannot be guessed costs at most what is
- * allowed; the look-up against brute force. */
+/* Speculation: the answer is the same bytes with and without, in every mode; what cannot be guessed costs at most what
+ * is allowed; the look-up against brute force. */
 #include "api/handles.h"
 #include "infer/speculate.h"
 #include "unit/fail_alloc.h"
@@ -214,8 +214,8 @@ static void random_text_costs_little(void **state) {
     assert_true((double)extra <= 0.05 * (double)tokens);
 }
 
-/* The decision alone, with times given: guesses that are always wrong stay within the allowance, and ones that are always
- * right reach the most there is. */
+/* The decision alone, with times given: guesses that are always wrong stay within the allowance, and ones that are
+ * always right reach the most there is. */
 static void decisions_follow_what_was_measured(void **state) {
     (void)state;
     int32_t ids[N_CTX];
