@@ -48,11 +48,11 @@ typedef struct cli_ask {
 int cli_ask_init(cli_ask *ask, cli_app *app, const sllm_model *model, const cli_sampling_values *sampling,
                  const cli_answer_values *answer);
 void cli_ask_free(cli_ask *ask);
-/* The answer ended because the context was full, not because max_new_tokens was reached. cli_ask_run says so on standard
- * error. */
+/* The answer ended because the context was full, not because max_new_tokens was reached. cli_ask_run says so on
+ * standard error. */
 bool cli_context_is_full(const sllm_generate_params *params, const sllm_generation *answer);
-/* What an answer is, as members of a JSON object under construction: text, how it ended, choices, tokens, seed. The same
- * bytes whenever the answer is: nothing of how long it took or what was reused. */
+/* What an answer is, as members of a JSON object under construction: text, how it ended, choices, tokens, seed. The
+ * same bytes whenever the answer is: nothing of how long it took or what was reused. */
 void cli_put_answer(sl_buffer *out, const sllm_generate_params *params, const sllm_generation *answer);
 
 /* Generates after ids, writing the text as it comes, and ends it with a newline. Returns the exit status:
@@ -72,7 +72,8 @@ typedef struct cli_draft {
     sllm_model *model;
     sllm_session *session;
 } cli_draft;
-/* Loads what --draft names, checks that it has the vocabulary of `model`, and gives it a session as long as `session`. */
+/* Loads what --draft names, checks that it has the vocabulary of `model`, and gives it a session as long as
+ * `session`. */
 int cli_draft_load(cli_app *app, const cli_speculation_values *values, const cli_model_values *how,
                    const sllm_model *model, const sllm_session *session, cli_draft *draft);
 void cli_draft_free(cli_draft *draft);

@@ -217,7 +217,8 @@ static void start_job(batch *b, job *j, const sl_buffer *text) {
 static int read_lines(batch *b) {
     sl_buffer text = {0};
     int status = CLI_OK, more = 1;
-    while (!status && !b->input_ended && b->n_jobs < b->window && (more = cli_batch_input_next(&b->input, &text)) == 1) {
+    while (!status && !b->input_ended && b->n_jobs < b->window &&
+           (more = cli_batch_input_next(&b->input, &text)) == 1) {
         uint64_t seed = b->ask.params.sampler.seed + b->n_read; /* lines of the same prompt shall differ */
         if (++b->n_read <= b->n_resumed) continue;
         job *j = calloc(1, sizeof *j);
@@ -276,7 +277,8 @@ static int answer_lines(batch *b) {
 static int check_values(cli_app *app, const batch_values *v) {
     if (!v->in) return cli_usage(app, "no input; give --in FILE.jsonl (- for standard input)");
     if (!v->out) return cli_usage(app, "no output; give --out FILE.jsonl (- for standard output)");
-    if (v->json && !strcmp(v->out, "-")) return cli_usage(app, "--json and --out -: both write standard output; give one");
+    if (v->json && !strcmp(v->out, "-"))
+        return cli_usage(app, "--json and --out -: both write standard output; give one");
     if (v->restart && !strcmp(v->out, "-")) return cli_usage(app, "--restart has no place with --out -");
     if (v->raw && v->answer.system)
         return cli_usage(app, "--system has no place with --raw, which uses no chat template");
@@ -297,8 +299,8 @@ static int read_form(batch *b) {
     int status = cli_read_file(b->app, file, &b->form_text);
     if (!status) status = cli_check_utf8(b->app, file, b->form_text.data ? b->form_text.data : "", b->form_text.length);
     if (!status && b->form_text.length && b->form_text.data[b->form_text.length - 1] == '\n') b->form_text.length--;
-    if (!status)
-        status = cli_form_parse(b->app, file, b->form_text.data ? b->form_text.data : "", b->form_text.length, &b->form);
+    const char *text = b->form_text.data ? b->form_text.data : "";
+    if (!status) status = cli_form_parse(b->app, file, text, b->form_text.length, &b->form);
     for (size_t i = 0; !status && i < b->form.n; i++) {
         const cli_piece *piece = &b->form.pieces[i];
         if (piece->slot && cli_batch_is_parameter(piece->text, piece->length))
@@ -393,8 +395,8 @@ static int answer_file(batch *b) {
     uint64_t *seed = &b->ask.params.sampler.seed;
     int status = make_identity(b);
     if (!status)
-        status = cli_batch_output_open(b->app, v->out, &b->input, &b->identity, v->restart, v->sampling.seed.given, seed,
-                                       &b->output);
+        status = cli_batch_output_open(b->app, v->out, &b->input, &b->identity, v->restart, v->sampling.seed.given,
+                                       seed, &b->output);
     if (status) return status;
     b->n_resumed = b->output.n_lines;
     b->n_errors = b->output.n_errors;
@@ -451,8 +453,8 @@ static const cli_option batch_options[] = {
     {"raw", 0, CLI_FLAG, .offset = offsetof(batch_values, raw),
      .help = "Continue the prompts as they stand, without the chat template; special tokens in them count"},
     {"parallel", 'p', CLI_INT, "N", "8", 1, 1024, .offset = offsetof(batch_values, parallel),
-     .help = "Answers computed at once at most; fewer when their contexts would take more than half of the free memory. "
-             "Changes no answer"},
+     .help = "Answers computed at once at most; fewer when their contexts would take more than half of the free "
+             "memory. Changes no answer"},
     {"no-prefix-cache", 0, CLI_FLAG, .offset = offsetof(batch_values, no_prefix_cache),
      .help = "Compute every prompt whole, though another began as it does. Changes no answer"},
     {"strict", 0, CLI_FLAG, .offset = offsetof(batch_values, strict),
@@ -479,14 +481,15 @@ const cli_command cli_command_batch = {
     .summary = "Answer a file of prompts, many at once",
     .details =
         "A line of the input is a JSON object with \"prompt\" (a text) or \"messages\" (the OpenAI form), and with "
-        "--prompt-file the fields that fill its slots. It may hold \"id\", which comes back; \"system\"; and in place of "
-        "the options temperature, top_p, top_k, min_p, typical_p, repetition_penalty, presence_penalty, "
+        "--prompt-file the fields that fill its slots. It may hold \"id\", which comes back; \"system\"; and in place "
+        "of the options temperature, top_p, top_k, min_p, typical_p, repetition_penalty, presence_penalty, "
         "frequency_penalty, penalty_last_n, dry_multiplier, dry_base, dry_allowed_length, dry_last_n, seed, "
         "max_new_tokens, ignore_end, stop (a text or an array) and choices (an array). Any other field is an error.\n\n"
-        "The output has a line for each line of the input, in the same order: {\"line\": N, \"id\": ..., \"text\": ..., "
-        "\"finish_reason\": ..., \"prompt_tokens\": ..., \"completion_tokens\": ..., ...}, or {\"line\": N, \"error\": "
-        "{\"line\": N, \"message\": ...}}; the exit status is then 1. An answer is the same bytes as that of `sllm run` "
-        "with this seed, whatever is computed beside it. Line N draws with the seed plus N - 1.\n\n"
+        "The output has a line for each line of the input, in the same order: {\"line\": N, \"id\": ..., "
+        "\"text\": ..., \"finish_reason\": ..., \"prompt_tokens\": ..., \"completion_tokens\": ..., ...}, or "
+        "{\"line\": N, \"error\": {\"line\": N, \"message\": ...}}; the exit status is then 1. An answer is the same "
+        "bytes as that of `sllm run` with this seed, whatever is computed beside it. Line N draws with the seed plus "
+        "N - 1.\n\n"
         "A line is written when it and all before it are done, so what a kill can lose is what was being computed. The "
         "same command then goes on where the output ends. FILE.jsonl.state beside it holds the input's SHA-256, the "
         "model, the options and the seed; when any of them has changed, going on is refused.",

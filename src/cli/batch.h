@@ -58,8 +58,8 @@ int cli_batch_input_next(cli_batch_input *input, sl_buffer *line);
 
 /* ---------------------------------------------------------------- the output */
 
-/* A line out for every line in, in their order. Beside a regular file PATH stands PATH.state, which says what it answers:
- * the input's SHA-256, the model, the options, the seed. */
+/* A line out for every line in, in their order. Beside a regular file PATH stands PATH.state, which says what it
+ * answers: the input's SHA-256, the model, the options, the seed. */
 typedef struct cli_batch_output {
     cli_app *app;
     const char *path;
@@ -69,8 +69,8 @@ typedef struct cli_batch_output {
 } cli_batch_output;
 
 /* Opens path ("-": standard output) and leaves only complete lines in it. identity: an object of strings; when the file
- * holds something, each must be the one it was made with, and *seed becomes that one's unless seed_given. `restart` empties
- * the file instead. */
+ * holds something, each must be the one it was made with, and *seed becomes that one's unless seed_given. `restart`
+ * empties the file instead. */
 int cli_batch_output_open(cli_app *app, const char *path, const cli_batch_input *input, const sl_buffer *identity,
                           bool restart, bool seed_given, uint64_t *seed, cli_batch_output *output);
 /* Writes one whole line, text [length] with its newline, through to the operating system. */

@@ -148,6 +148,9 @@ static bool on_row(void *user, const sllm_bench_row *row) {
     else print_row(job, row, &f);
     job->n_rows++;
     if (!job->values->json) fflush(stdout);
+    else if (job->app->stderr_is_terminal)
+        fprintf(stderr, "%s, depth %d, batch %d: %.1f tokens/s\n", test_name(row), row->depth, row->n_batch,
+                row->tokens_per_second);
     return !job->app->output_errno;
 }
 

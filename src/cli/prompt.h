@@ -11,7 +11,8 @@ typedef struct cli_prompt_values {
 } cli_prompt_values;
 extern const cli_option cli_prompt_options[];
 
-/* A prompt file's text in pieces: what stands as it is, and slots, whose text is the key. Pieces point into the text. */
+/* A prompt file's text in pieces: what stands as it is, and slots, whose text is the key. Pieces point into the
+ * text. */
 typedef struct cli_piece {
     const char *text;
     size_t length;
@@ -36,8 +37,8 @@ int cli_prompt_fill(cli_app *app, const char *file, const char *text, size_t len
 
 /* The user's text: the filled prompt file or the argument (NULL: none), and after a blank line what standard input
  * holds when it is a pipe or a file. One newline at the end of the pipe is dropped. With an argument or a prompt file
- * the first byte of a pipe is waited for 10 s only, and said so (a program started by another often inherits a pipe that
- * nobody writes to or closes); --stdin waits as long as it takes. Empty is a usage error. */
+ * the first byte of a pipe is waited for 10 s only, and said so (a program started by another often inherits a pipe
+ * that nobody writes to or closes); --stdin waits as long as it takes. Empty is a usage error. */
 int cli_prompt_read(cli_app *app, const cli_prompt_values *values, const char *argument, sl_buffer *prompt);
 
 /* Appends the turns of --examples to messages: each line {"input": TEXT, "output": TEXT}, or, with a prompt file,

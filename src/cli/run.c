@@ -45,7 +45,8 @@ static void print_choices(const run *r, const sllm_generation *answer) {
 
 /* ---------------------------------------------------------------- tables and JSON */
 
-/* A token's text on its line, padded to width: a vocabulary is a file's text, and control bytes in it are only named. */
+/* A token's text on its line, padded to width: a vocabulary is a file's text, and control bytes in it are only
+ * named. */
 static void print_token_text(const char *text, int width) {
     int n = 0;
     for (; text && *text; text++) {

@@ -154,8 +154,8 @@ static int run_tokenize(cli_app *app, const void *given, int n_arguments, char *
 
 static const cli_option tokenize_options[] = {
     {"jsonl", 0, CLI_FLAG, .offset = offsetof(tokenize_values, jsonl),
-     .help = "One JSON string a line in, one JSON array of ids a line out; a line at fault gives {\"error\": {\"line\": ..., "
-             "\"message\": ...}}"},
+     .help = "One JSON string a line in, one JSON array of ids a line out; a line at fault gives "
+             "{\"error\": {\"line\": ..., \"message\": ...}}"},
     {"special", 0, CLI_FLAG, .offset = offsetof(tokenize_values, special),
      .help = "Special tokens written in the text become those tokens; without it they stay text"},
     {"add-special", 0, CLI_FLAG, .offset = offsetof(tokenize_values, add_special),
@@ -297,8 +297,8 @@ static int run_detokenize(cli_app *app, const void *given, int n_arguments, char
 
 static const cli_option detokenize_options[] = {
     {"jsonl", 0, CLI_FLAG, .offset = offsetof(detokenize_values, jsonl),
-     .help = "One JSON array of ids a line in, one JSON string a line out; a line at fault gives {\"error\": {\"line\": ..., "
-             "\"message\": ...}}"},
+     .help = "One JSON array of ids a line in, one JSON string a line out; a line at fault gives "
+             "{\"error\": {\"line\": ..., \"message\": ...}}"},
     {"skip-special", 0, CLI_FLAG, .offset = offsetof(detokenize_values, skip_special),
      .help = "Leave special tokens out"},
     {0},

@@ -189,8 +189,8 @@ sllm_status sl_choices_take(sl_choices *c, const float *logits, size_t n, int32_
         sllm_status status = score_node(c, logits + i * (size_t)n_vocab, n_vocab, c->rank, c->depth, error);
         if (status) return status;
     }
-    /* The node behind the tokens that a rank shares with the one before it was scored with that; only nodes beyond it are
-     * new, and a rank may have none. */
+    /* The node behind the tokens that a rank shares with the one before it was scored with that; only nodes beyond it
+     * are new, and a rank may have none. */
     while (c->rank < c->n && c->depth >= nodes(c, c->rank)) {
         if (++c->rank < c->n) c->depth = shared_tokens(sorted(c, c->rank - 1), sorted(c, c->rank)) + 1;
     }

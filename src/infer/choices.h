@@ -37,9 +37,9 @@ sllm_status sl_choices_new(const sl_tokenizer *tokenizer, const int32_t *prompt,
 void sl_choices_free(sl_choices *choices);
 size_t sl_choices_longest(const sl_choices *choices); /* in tokens */
 
-/* Scoring is a dialogue with whoever computes. First sl_choices_take gets the one row of logits behind the prompt; then,
- * until sl_choices_scored, what sl_choices_want says: the timeline shall hold the prompt and `keep` tokens more as it
- * does, then ids [n], 1 <= n <= most, and sl_choices_take gets the logits of these n, [n, n_vocab].
+/* Scoring is a dialogue with whoever computes. First sl_choices_take gets the one row of logits behind the prompt;
+ * then, until sl_choices_scored, what sl_choices_want says: the timeline shall hold the prompt and `keep` tokens more
+ * as it does, then ids [n], 1 <= n <= most, and sl_choices_take gets the logits of these n, [n, n_vocab].
  * SLLM_ERROR_FORMAT when the logits hold NaN. */
 void sl_choices_want(const sl_choices *choices, size_t most, size_t *keep, const int32_t **ids, size_t *n);
 sllm_status sl_choices_take(sl_choices *choices, const float *logits, size_t n, int32_t n_vocab, sllm_error *error);

@@ -23,8 +23,8 @@ static int pages_of(int n) { return n / SL_PAGE + (n % SL_PAGE != 0); }
 
 static sllm_status check_range(const char *name, int value, int least, int most, sllm_error *error) {
     if (value >= least && value <= most) return SLLM_OK;
-    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s is %d: it must lie in [%d, %d], or be 0 for the default", name, value,
-                   least, most);
+    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s is %d: it must lie in [%d, %d], or be 0 for the default", name,
+                   value, least, most);
 }
 
 sllm_status sl_engine_check(const sl_model *model, sl_engine_params *p, uint64_t *page_bytes, int *n_pages,
@@ -85,7 +85,8 @@ sllm_status sl_engine_new(const sl_model *model, const sl_engine_params *p, sl_e
     e->n_ctx = p->n_ctx, e->n_sequences = p->n_sequences, e->n_rows = p->n_rows;
     e->caches = !p->no_prefix_cache;
     int64_t pages = (int64_t)pages_of(p->n_ctx) * p->n_sequences;
-    int least = pages_of(p->n_ctx), n_pages = p->n_pages > 0 ? p->n_pages : (int)(pages < INT32_MAX ? pages : INT32_MAX);
+    int least = pages_of(p->n_ctx), most = (int)(pages < INT32_MAX ? pages : INT32_MAX);
+    int n_pages = p->n_pages > 0 ? p->n_pages : most;
     if (n_pages < least) n_pages = least; /* or one request could wait for ever */
     status = allocate(e, error);
     if (!status) status = sl_kv_pool_new(model, type, n_pages, &e->pool, error);
@@ -315,9 +316,9 @@ static int spare(const sl_engine *e) { return sl_kv_pool_unused(e->pool) - promi
 /* Tokens of r's prompt that may come from pages of another timeline: the last one is computed for its logits. */
 static size_t sharable(const sl_request *r) { return r->shares ? r->turn.n_prompt - 1 : 0; }
 
-/* The timeline to begin r from, *length tokens of it. Of one that is still running only what it will not write again may
- * be shared: its prompt but for the last token. *coming: a running one will have so much more of the same before long that
- * it is worth waiting for. */
+/* The timeline to begin r from, *length tokens of it. Of one that is still running only what it will not write again
+ * may be shared: its prompt but for the last token. *coming: a running one will have so much more of the same before
+ * long that it is worth waiting for. */
 static const sl_kv *find_prefix(sl_engine *e, const sl_request *r, size_t *length, bool *coming) {
     const int32_t *ids = r->turn.history.data;
     const sl_kv *best = sl_prefix_find(&e->prefixes, ids, sharable(r), length);
@@ -428,8 +429,8 @@ static void plan(sl_engine *e) {
         if (rows_left(e->running[at]) > SL_TURN_ROWS) left -= add_part(e, at, left, &logits_left);
 }
 
-/* Hands logits to the request of a part, and sees what it wants next. Guesses are made for one that is alone: rows beside
- * others serve more. */
+/* Hands logits to the request of a part, and sees what it wants next. Guesses are made for one that is alone: rows
+ * beside others serve more. */
 static sllm_status deliver(sl_engine *e, sl_request *r, const sl_part *part, const float *logits, sllm_error *error) {
     if (part->n_logits == 0) return SLLM_OK; /* a piece of a prompt */
     bool measured = e->n_parts == 1 && r->turn.phase == SL_TURN_ANSWER && part->n == part->n_logits;
@@ -476,7 +477,7 @@ static void draw_part(void *user, int64_t at, int thread) {
 
 static void run_parts(sl_engine *e) {
     sllm_status together = e->n_parts > 0 ? compute(e, 0, e->n_parts, e->logits, NULL) : SLLM_OK;
-    for (int i = 0; i < e->n_parts; i++) /* what was refused together is tried alone, so that only the one at fault suffers */
+    for (int i = 0; i < e->n_parts; i++) /* what was refused together is tried alone: only the one at fault suffers */
         e->running[e->part_of[i]]->status =
             together ? compute(e, i, 1, logits_of(e, i), &e->running[e->part_of[i]]->error) : SLLM_OK;
     if (e->n_parts > 1) sl_pool_run(e->model->pool, e->n_parts, draw_part, e);

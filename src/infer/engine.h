@@ -1,13 +1,13 @@
 /* The batch engine: many answers computed together. The contract is sllm_batch's in include/sllm.h.
  *
- * One thread owns the engine: it steps, and in its steps all callbacks run. Any thread may add and cancel. A step is one
- * forward over rows of many timelines: of every answer under way its next token, and with the rows that are left pieces
- * of prompts, oldest first. Both have their share of every step, so neither waits for the other to end.
+ * One thread owns the engine: it steps, and in its steps all callbacks run. Any thread may add and cancel. A step is
+ * one forward over rows of many timelines: of every answer under way its next token, and with the rows that are left
+ * pieces of prompts, oldest first. Both have their share of every step, so neither waits for the other to end.
  *
  * A request is let in when the pool has the pages that its prompt and its longest answer will need beside what was
- * promised to others, so none ever has to be thrown out; timelines in the prefix cache make room. Requests are let in in
- * the order they came. One whose prompt begins as that of another that is still being computed waits for it, as sharing
- * the pages is sooner done than computing them twice.
+ * promised to others, so none ever has to be thrown out; timelines in the prefix cache make room. Requests are let in
+ * in the order they came. One whose prompt begins as that of another that is still being computed waits for it, as
+ * sharing the pages is sooner done than computing them twice.
  *
  * What a row gives does not depend on the rows beside it, nor on where its earlier pages came from (model/model.h), so
  * every answer is the same bytes as sllm_generate's. A failure of one request ends that one alone. */

@@ -25,7 +25,8 @@ sllm_status sl_generate_check(const sllm_generate_params *p, int32_t n_vocab, sl
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "speculation is %d: it must be one of sllm_speculation",
                        (int)p->speculation);
     if (p->speculation == SLLM_SPECULATION_DRAFT && !p->draft)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "speculation is DRAFT but draft, the session of a small model, is NULL");
+        return sl_fail(error, SLLM_ERROR_ARGUMENT,
+                       "speculation is DRAFT but draft, the session of a small model, is NULL");
     if (p->n_choices > 0 && !p->choices)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "choices: n_choices is %zu but choices is NULL", p->n_choices);
     if (p->n_choices > 0 && p->n_stop > 0)

@@ -8,7 +8,8 @@
 
 enum { MATCH_LEAST = 2, MATCH_MOST = 16, RETRY_AFTER = 32, KIND_DRAFT = SL_SPECULATE_KINDS - 1 };
 
-/* Allowed losses in rows: so many to begin with, where a guess of that kind is likely right, and so many for each token. */
+/* Allowed losses in rows: so many to begin with, where a guess of that kind is likely right, and so many for each
+ * token. */
 static const double ALLOWANCE[SL_SPECULATE_KINDS] = {0, 0, 1, 2}, ALLOWANCE_A_TOKEN = 0.03;
 /* Of the time saved so far so much may be put at risk. */
 static const double STAKE = 0.5;
@@ -44,14 +45,14 @@ sllm_status sl_speculate_check(const sl_model *model, const sl_model *draft, sll
         const char *x = sl_tokenizer_text(a, id), *y = sl_tokenizer_text(b, id);
         if (x == y || (x && y && !strcmp(x, y))) continue;
         return sl_fail(error, SLLM_ERROR_ARGUMENT,
-                       "the draft %s has another vocabulary than %s: token %d is '%.40s' there and '%.40s' here; take a "
-                       "smaller model of the same family",
+                       "the draft %s has another vocabulary than %s: token %d is '%.40s' there and '%.40s' here; "
+                       "take a smaller model of the same family",
                        draft->path, model->path, id, y ? y : "", x ? x : "");
     }
     if (n_a == n_b) return SLLM_OK;
     return sl_fail(error, SLLM_ERROR_ARGUMENT,
-                   "the draft %s has another vocabulary than %s: %d tokens, and %d here; token %d is the first that one "
-                   "lacks",
+                   "the draft %s has another vocabulary than %s: %d tokens, and %d here; token %d is the first that "
+                   "one lacks",
                    draft->path, model->path, n_b, n_a, n);
 }
 
@@ -106,7 +107,8 @@ static size_t choose(const sl_speculator *s, int kind, size_t most) {
         double speed = expected / (cost(s, k) + draft_cost(s) * (double)k);
         if (speed > best && covered(s, kind, k)) best = speed, chosen = k;
     }
-    if (chosen == 0 && most > 0 && s->since >= RETRY_AFTER && covered(s, kind, 1)) return 1; /* the text may have changed */
+    /* Where none pays one is tried now and then: the text may have changed. */
+    if (chosen == 0 && most > 0 && s->since >= RETRY_AFTER && covered(s, kind, 1)) return 1;
     return chosen;
 }
 

@@ -1,5 +1,5 @@
-/* Speculation: guessing the next tokens, so that several are computed in one forward (turn.h says why the answer stays the
- * same). Two ways to guess:
+/* Speculation: guessing the next tokens, so that several are computed in one forward (turn.h says why the answer stays
+ * the same). Two ways to guess:
  *
  * - Look-up: what followed the last tokens when they stood together before, in the prompt or the answer (prompt look-up
  *   decoding, A. Saxena 2023; Yang et al. 2023, arXiv 2304.04487). Costs nothing to try.
@@ -7,9 +7,10 @@
  *   (Leviathan et al. 2023, arXiv 2211.17192, where the big model's check keeps the distribution; here the answer).
  *
  * How many are guessed is decided anew for every token from what was measured in this answer: how often guesses were
- * right, and how much longer a forward of so many rows takes than one of one row. Guesses must pay for themselves: one is
- * made when half of the time saved so far covers the loss if it is wrong, and otherwise only from an allowance of one row
- * (a draft: two) and one for every 33 tokens of the answer. So a text that cannot be guessed costs at most that. */
+ * right, and how much longer a forward of so many rows takes than one of one row. Guesses must pay for themselves: one
+ * is made when half of the time saved so far covers the loss if it is wrong, and otherwise only from an allowance of
+ * one row (a draft: two) and one for every 33 tokens of the answer. So a text that cannot be guessed costs at most
+ * that. */
 #ifndef SL_INFER_SPECULATE_H
 #define SL_INFER_SPECULATE_H
 
@@ -34,7 +35,8 @@ typedef struct sl_speculator {
     double guess_seconds;    /* what it took to make it */
 } sl_speculator;
 
-/* params: speculation and draft, and the sampler for the draft's draws. Free with sl_speculator_free, also when zeroed. */
+/* params: speculation and draft, and the sampler for the draft's draws. Free with sl_speculator_free, also when
+ * zeroed. */
 sllm_status sl_speculator_init(sl_speculator *speculator, const sllm_generate_params *params, sllm_error *error);
 void sl_speculator_free(sl_speculator *speculator);
 

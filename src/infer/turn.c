@@ -225,8 +225,8 @@ static sllm_status record(sl_turn *t, int32_t id, const float *logits, sllm_erro
     return sl_answer_push(&t->answer, &event, error);
 }
 
-/* Makes room behind a full context: the older half of what may go is dropped, the rest is computed at its new place. The
- * last token drawn is not in the timeline yet. */
+/* Makes room behind a full context: the older half of what may go is dropped, the rest is computed at its new place.
+ * The last token drawn is not in the timeline yet. */
 static sllm_status shift(sl_turn *t, sllm_error *error) {
     size_t length = timeline_length(t) - 1, fixed = (size_t)t->params->n_keep;
     if (fixed > length) fixed = length;

@@ -1,17 +1,17 @@
 /* One answer being made, apart from whoever computes its logits: a session alone (generate.c) or an engine that drives
  * many (engine.c). The contract is sllm_generate's in include/sllm.h, with what generate.h adds to it.
  *
- * The driver's part is a dialogue. While the turn is not done, sl_turn_want says what the timeline must hold next and of
- * which positions it wants the logits; the driver makes it so, in as many pieces as it likes, and hands the logits to
- * sl_turn_take. How it came by them (alone, in a batch, from a cache) shows nowhere in the answer.
+ * The driver's part is a dialogue. While the turn is not done, sl_turn_want says what the timeline must hold next and
+ * of which positions it wants the logits; the driver makes it so, in as many pieces as it likes, and hands the logits
+ * to sl_turn_take. How it came by them (alone, in a batch, from a cache) shows nowhere in the answer.
  *
  *     sl_turn_begin; while (!turn.done) { [sl_turn_propose;] sl_turn_want; ... sl_turn_take; } sl_turn_finish
  *
- * Proposals (speculation): a driver that guesses the next tokens may have them computed together with the last one. Each
- * token is still drawn from the model's own logits, one draw a token in the same order; a proposal that was drawn saves
- * a step, and behind the first that was not the timeline is cut. So the answer is the same bytes with and without, be it
- * greedy or sampled. The idea is Leviathan et al. 2023 (arXiv 2211.17192), who accept by a ratio of probabilities and so
- * keep the distribution; drawing with the same random numbers keeps the very answer. */
+ * Proposals (speculation): a driver that guesses the next tokens may have them computed together with the last one.
+ * Each token is still drawn from the model's own logits, one draw a token in the same order; a proposal that was drawn
+ * saves a step, and behind the first that was not the timeline is cut. So the answer is the same bytes with and
+ * without, be it greedy or sampled. The idea is Leviathan et al. 2023 (arXiv 2211.17192), who accept by a ratio of
+ * probabilities and so keep the distribution; drawing with the same random numbers keeps the very answer. */
 #ifndef SL_INFER_TURN_H
 #define SL_INFER_TURN_H
 
@@ -61,15 +61,15 @@ typedef struct sl_turn {
     double start, prompt_done, first, last; /* seconds */
 } sl_turn;
 
-/* Checks params; ids [n >= 1] as sllm_generate takes them, all in the vocabulary. *out is filled as the answer comes and
- * belongs to the caller. After a failure *turn may only be given to sl_turn_free. */
+/* Checks params; ids [n >= 1] as sllm_generate takes them, all in the vocabulary. *out is filled as the answer comes
+ * and belongs to the caller. After a failure *turn may only be given to sl_turn_free. */
 sllm_status sl_turn_begin(sl_turn *turn, const sl_model *model, size_t capacity, const int32_t *ids, size_t n,
                           const sllm_generate_params *params, sllm_generation *out, sllm_error *error);
 void sl_turn_free(sl_turn *turn); /* also of a zeroed turn; not *out */
 
 void sl_turn_want(sl_turn *turn, sl_want *want);
-/* May come before sl_turn_take with the same logits: does the part of its work that touches nothing but the turn, and calls
- * nobody, so that turns of one thread can do it in several at once. */
+/* May come before sl_turn_take with the same logits: does the part of its work that touches nothing but the turn, and
+ * calls nobody, so that turns of one thread can do it in several at once. */
 sllm_status sl_turn_draw_ahead(sl_turn *turn, const float *logits, sllm_error *error);
 /* logits [want.n_logits, n_vocab]. A failure ends the turn without an answer. */
 sllm_status sl_turn_take(sl_turn *turn, const float *logits, sllm_error *error);

@@ -225,7 +225,9 @@ static bool is_positions(const sl_tensor *t) {
     return is_named(t, known, sizeof known / sizeof *known);
 }
 
-static bool is_output(const sl_tensor *t) { return !strcmp(t->name, "output.weight") || !strcmp(t->name, "lm_head.weight"); }
+static bool is_output(const sl_tensor *t) {
+    return !strcmp(t->name, "output.weight") || !strcmp(t->name, "lm_head.weight");
+}
 
 static use use_of(const sl_tensor *t, bool tied) {
     if (is_embedding(t)) return tied ? HEAD : LOOKED_UP;

@@ -1,5 +1,6 @@
-/* The batch engine on a tiny model: every answer is the same bytes as sllm_generate's alone, whatever the batch, the order,
- * the cache; few pages, cancelling and failing requests harm nobody; and no allocation whose failure is not survived. */
+/* The batch engine on a tiny model: every answer is the same bytes as sllm_generate's alone, whatever the batch, the
+ * order, the cache; few pages, cancelling and failing requests harm nobody; and no allocation whose failure is not
+ * survived. */
 #include "infer/engine.h"
 #include "infer/session.h"
 #include "unit/fail_alloc.h"
@@ -61,8 +62,8 @@ static bool on_cancelled(void *user) { return ((request *)user)->is_cancelled; }
 static const char *const stops[] = {"a", "zz"};
 static const char *const choices[] = {"10", "yes", "1", "100", "no", "17", "yes, but"};
 
-/* Prompts of 2 to 300 tokens: some share long beginnings, some all but a little; greedy, sampled, with stop strings, with
- * choices, with every overflow policy. */
+/* Prompts of 2 to 300 tokens: some share long beginnings, some all but a little; greedy, sampled, with stop strings,
+ * with choices, with every overflow policy. */
 static void make_request(request *r, int i) {
     unsigned seed = (unsigned)(i % 4) * 77 + 1;
     *r = (request){0};
@@ -242,7 +243,8 @@ static void a_beginning_is_computed_once(void **state) {
 }
 
 /* A model whose keys turn otherwise once the timeline is longer than it was first trained for (longrope, 32 positions
- * here): the pages of the short ones serve no long one, and a prompt computed in pieces passes from one to the other. */
+ * here): the pages of the short ones serve no long one, and a prompt computed in pieces passes from one to the
+ * other. */
 static void the_length_may_change_the_keys(void **state) {
     (void)state;
     enum { M = 12 };
@@ -271,7 +273,8 @@ static void the_length_may_change_the_keys(void **state) {
         /* and guesses across the boundary */
         request guessed = alone[i];
         guessed.params.speculation = SLLM_SPECULATION_LOOKUP, guessed.n_done = 1;
-        assert_int_equal(sllm_generate(session, guessed.ids, guessed.n, &guessed.params, &guessed.answer, NULL), SLLM_OK);
+        guessed.status = sllm_generate(session, guessed.ids, guessed.n, &guessed.params, &guessed.answer, NULL);
+        assert_int_equal(guessed.status, SLLM_OK);
         same(&alone[i], &guessed);
         sllm_generation_free(&guessed.answer);
         sllm_session_free(session);
@@ -319,11 +322,14 @@ static void guesses_change_nothing(void **state) {
     enum { M = 8 };
     request *alone = make_requests(M), *all = make_requests(M);
     sllm_batch *batch = new_batch(4, 0, 0, true);
-    size_t proposed = 0;
+    static sllm_logit_bias bias[7]; /* seven tokens to draw from: pairs of them recur */
+    for (int k = 0; k < 7; k++) bias[k] = (sllm_logit_bias){20 + k, 100};
     bool more = true;
     for (int i = 0; i < M; i++) {
         for (int way = 0; way < 2; way++) {
             request *r = way ? &alone[i] : &all[i];
+            r->params.sampler.bias = bias, r->params.sampler.n_bias = 7;
+            r->params.choices = NULL, r->params.n_choices = 0, r->params.overflow = SLLM_OVERFLOW_ERROR;
             r->n = 100, r->params.max_new_tokens = 80, r->params.ignore_end = true, r->params.n_stop = 0;
             for (int k = 0; k < 100; k++) r->ids[k] = 20 + (k + i) % 7;
         }
@@ -336,9 +342,10 @@ static void guesses_change_nothing(void **state) {
     run_all(batch);
     for (int i = 0; i < M; i++) {
         same(&alone[i], &all[i]);
-        proposed += all[i].answer.proposed_tokens;
+        /* The first four were alone all the time. How many more guesses than one were made depends on the time they
+         * took. */
+        if (i < 4) assert_true(all[i].answer.proposed_tokens > 0);
     }
-    assert_true(proposed > 4);
     sllm_error error = {0};
     all[0].params.speculation = SLLM_SPECULATION_DRAFT;
     assert_int_not_equal(sllm_batch_add(batch, all[0].ids, 2, &all[0].params, on_done, NULL, &error), SLLM_OK);
