@@ -45,11 +45,13 @@ struct sllm_batch {
     const sl_model *model;
     int n_ctx, n_sequences, n_rows, n_logits;
     bool caches;
+    sl_cancel cancel;   /* asked in the middle of a step */
     sl_kv_pool *pool;
     sl_work *work;
     float *logits;      /* [n_logits, n_vocab] */
     sl_part *parts;     /* [n_sequences] of the step at hand */
     int *part_of;       /* [n_sequences] which of those running a part is of */
+    int *before;        /* [n_sequences] how long a part's timeline was before the step */
     int n_parts;
     double seconds;     /* that the last forward took */
     sl_request **running; /* [n_sequences], oldest first */
@@ -71,11 +73,14 @@ typedef struct sl_engine_params {
     int n_ctx, n_sequences, n_rows, n_pages;
     sllm_kv_type kv_type;
     bool no_prefix_cache;
+    sl_cancel cancel;
 } sl_engine_params;
 
 /* Checks and sets defaults. *page_bytes: what a page of keys and values takes; *n_pages: those of one context. */
 sllm_status sl_engine_check(const sl_model *model, sl_engine_params *params, uint64_t *page_bytes, int *n_pages,
                             sllm_error *error);
+/* What an engine takes beside pages and scratch: logits, and what so many answers draw with. */
+uint64_t sl_engine_bytes(int n_sequences, uint64_t n_vocab);
 /* params as sl_engine_check left them. */
 sllm_status sl_engine_new(const sl_model *model, const sl_engine_params *params, sl_engine **engine, sllm_error *error);
 void sl_engine_free(sl_engine *engine);
@@ -83,7 +88,8 @@ void sl_engine_free(sl_engine *engine);
 sllm_status sl_engine_add(sl_engine *engine, const int32_t *ids, size_t n, const sllm_generate_params *params,
                           sllm_batch_done done, uint64_t *id, sllm_error *error);
 bool sl_engine_cancel(sl_engine *engine, uint64_t id);
-void sl_engine_step(sl_engine *engine, bool *more);
+/* SLLM_ERROR_CANCELLED: params.cancel said so in its middle; no request has changed but for pieces of prompts. */
+sllm_status sl_engine_step(sl_engine *engine, bool *more, sllm_error *error);
 void sl_engine_wait(sl_engine *engine, double seconds);
 void sl_engine_stats(sl_engine *engine, sllm_batch_stats *stats);
 
