@@ -41,8 +41,9 @@ class LlamaBench:
 
     def bench(self, path, n_prompt, n_generate, depth):
         at_depth = ["-d", str(depth)] if depth else []  # ik_llama.cpp has no such option
-        rows = json.loads(output([os.path.join(self.folder, "llama-bench"), "-m", path, "-t", str(self.threads), "-p", str(n_prompt),
-                                  "-n", str(n_generate), "-r", "1", "-o", "json", *self.extra, *at_depth]))
+        tool = os.path.join(self.folder, "llama-bench")
+        rows = json.loads(output([tool, "-m", path, "-t", str(self.threads), "-p", str(n_prompt), "-n", str(n_generate),
+                                  "-r", "1", "-o", "json", *self.extra, *at_depth]))
         return rows[0]["avg_ts"]
 
     def prompt(self, path, n, depth):

@@ -53,7 +53,8 @@ class Journal:
             if out.tell() == 0:
                 writer.writerow(COLUMNS)
             figures = [f"{x:.6g}" for x in (statistics.median(values), min(values), max(values))]
-            writer.writerow([datetime.date.today(), self.machine, self.kernels, file, test, depth, batch, threads, engine, unit, *figures])
+            writer.writerow([datetime.date.today(), self.machine, self.kernels, file, test, depth, batch, threads, engine,
+                             unit, *figures])
 
 
 def spread(values, form="{:.1f}"):
@@ -132,8 +133,8 @@ def part_busy(run, path, file):
 def first_token(path, threads):
     """Seconds from process start to the first byte of the answer to a prompt of 20 tokens."""
     start = time.monotonic()
-    process = subprocess.Popen([engines.SLLM, "run", path, "--threads", str(threads), "--raw", "--greedy", "--max-new-tokens", "1",
-                                " the" * 20], stdout=subprocess.PIPE)
+    process = subprocess.Popen([engines.SLLM, "run", path, "--threads", str(threads), "--raw", "--greedy",
+                                "--max-new-tokens", "1", " the" * 20], stdout=subprocess.PIPE)
     process.stdout.read(1)
     seconds = time.monotonic() - start
     process.stdout.read()
@@ -150,8 +151,8 @@ def part_start(run, path, file):
 
 def peak_memory(path, ctx):
     """Bytes at the peak of a run whose prompt fills the context."""
-    process = subprocess.Popen([engines.SLLM, "run", path, "--raw", "--greedy", "--max-new-tokens", "2", "--ctx", str(ctx), "-"],
-                               stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([engines.SLLM, "run", path, "--raw", "--greedy", "--max-new-tokens", "2", "--ctx",
+                                str(ctx), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     process.stdin.write(b" the" * (ctx - 8))
     process.stdin.close()
     _, status, usage = os.wait4(process.pid, 0)

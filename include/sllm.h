@@ -355,7 +355,8 @@ typedef struct sllm_event {
 /* Guessing the next tokens so that several are computed at once, which is faster when the guesses are right. The answer is
  * the same bytes as without, be it greedy or sampled: each token is drawn from the model's own logits with the same random
  * numbers, and a guess only saves computing its logits apart. How many are guessed adapts to what was measured; a text
- * that cannot be guessed costs two rows, and one for 25 tokens, at most. With choices, and in a batch, it is not used. */
+ * that cannot be guessed costs two rows, and one for every 33 tokens, at most. With choices it is not used; in a batch
+ * look-up alone is, and only while one generation is under way. */
 typedef enum sllm_speculation {
     SLLM_SPECULATION_OFF,
     SLLM_SPECULATION_LOOKUP, /* what followed when the last tokens stood together before (Saxena 2023, prompt look-up) */

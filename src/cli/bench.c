@@ -23,6 +23,7 @@ typedef struct bench_job {
     cli_app *app;
     const bench_values *values;
     sllm_machine_speed speed;
+    sllm_model_info info;
     sl_buffer json;
     int n_rows;
 } bench_job;
@@ -78,9 +79,19 @@ static bench_figures figures_of(const bench_job *job, const sllm_bench_row *row)
 
 static const char *test_name(const sllm_bench_row *row) { return row->generate ? "generate" : "prompt"; }
 
+static void print_head(bench_job *job) {
+    const sllm_model_info *info = &job->info;
+    char bytes[32];
+    cli_format_bytes(info->file_bytes, bytes);
+    cli_print_machine(job->app, &job->speed);
+    cli_printf(job->app, "%-20s %s, %s, %.1f M parameters, %s, %s\n", "model", info->path, info->element_type,
+               (double)info->n_params / 1e6, bytes, info->exact ? "exact" : "fast");
+}
+
 static void print_row(bench_job *job, const sllm_bench_row *row, const bench_figures *f) {
     char peak[32];
     cli_format_bytes(f->memory.peak, peak);
+    if (!job->n_rows) print_head(job);
     if (!job->n_rows)
         cli_printf(job->app, "\n%-8s %6s %5s %6s %10s %9s %15s %7s %5s %8s %5s %9s  %s\n", "test", "depth", "batch",
                    "tokens", "tokens/s", "each", "least..most", "GB/s", "read", "int8 G/s", "int8", "peak", "logits");
@@ -137,6 +148,9 @@ static bool on_row(void *user, const sllm_bench_row *row) {
     else print_row(job, row, &f);
     job->n_rows++;
     if (!job->values->json) fflush(stdout);
+    else if (job->app->stderr_is_terminal)
+        fprintf(stderr, "%s, depth %d, batch %d: %.1f tokens/s\n", test_name(row), row->depth, row->n_batch,
+                row->tokens_per_second);
     return !job->app->output_errno;
 }
 
@@ -146,14 +160,6 @@ static bool is_cancelled(void *user) {
 }
 
 /* ---------------------------------------------------------------- the command */
-
-static void print_head(bench_job *job, const sllm_model_info *info) {
-    char bytes[32];
-    cli_format_bytes(info->file_bytes, bytes);
-    cli_print_machine(job->app, &job->speed);
-    cli_printf(job->app, "%-20s %s, %s, %.1f M parameters, %s, %s\n", "model", info->path, info->element_type,
-               (double)info->n_params / 1e6, bytes, info->exact ? "exact" : "fast");
-}
 
 static void put_head(bench_job *job, const sllm_model_info *info) {
     sl_buffer *out = &job->json;
@@ -183,8 +189,8 @@ static int measure(bench_job *job, const sllm_model *model) {
     else params.n_depths = default_depths(v, info.n_ctx_train, depths);
     if (!status) status = read_list(job->app, "batch", v->batch, 1, batches, &params.n_batches);
     if (status) return status;
+    job->info = info;
     if (v->json) put_head(job, &info);
-    else if (!v->csv) print_head(job, &info);
     sllm_status failed = sllm_bench(model, &params, &error);
     if (failed == SLLM_ERROR_CONTEXT) return cli_usage(job->app, "%s", error.message);
     if (failed == SLLM_ERROR_CANCELLED && job->app->output_errno) return CLI_FAILURE;

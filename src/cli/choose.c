@@ -67,16 +67,19 @@ static void print_report(cli_app *app, const choose_values *v, const sl_json *ro
     int n = 0;
     const sl_json *chosen = sl_json_get(root, "chosen"), *left_out = sl_json_get(root, "left_out");
     cli_format_bytes((uint64_t)number_of(root, "ram_bytes"), ram);
-    cli_printf(app, "%s, %s of memory, a prompt of %.0f and an answer of %.0f tokens; speeds are estimates for this machine\n\n",
-               cli_json_text(root, "task"), ram, number_of(root, "prompt_tokens"), number_of(root, "answer_tokens"));
-    for (const sl_json *item = chosen->first; item && n < v->most; item = item->next) print_chosen(app, item, n++ == 0);
+    cli_printf(app, "%s, %s of memory, a prompt of %.0f and an answer of %.0f tokens; speeds are estimates for this "
+               "machine\n\n", cli_json_text(root, "task"), ram, number_of(root, "prompt_tokens"),
+               number_of(root, "answer_tokens"));
+    for (const sl_json *item = chosen->first; item && n < v->most; item = item->next)
+        print_chosen(app, item, n++ == 0);
     if (!chosen->length) cli_printf(app, "no model of the catalogue meets these conditions\n");
     if (chosen->length > (size_t)n) cli_printf(app, "... and %zu more (--most N)\n", chosen->length - (size_t)n);
     if (left_out->length) cli_printf(app, "\nleft out:\n");
     for (const sl_json *item = left_out->first; item; item = item->next) {
         const sl_json *reasons = sl_json_get(item, "reasons"), *last = NULL;
         for (const sl_json *one = reasons->first; one; one = one->next) last = one;
-        cli_printf(app, "  %-20s %s\n", cli_json_text(item, "name"), last && sl_json_string(last) ? sl_json_string(last) : "");
+        const char *text = last ? sl_json_string(last) : NULL;
+        cli_printf(app, "  %-20s %s\n", cli_json_text(item, "name"), text ? text : "");
     }
     cli_printf(app, "\nOrdered by %s.\n", cli_json_text(root, "evidence"));
 }
@@ -115,8 +118,8 @@ static int run_choose(cli_app *app, const void *given, int n_arguments, char **a
 
 static const cli_option choose_options[] = {
     {"task", 0, CLI_TEXT, "TASK", "chat", .offset = offsetof(choose_values, task),
-     .help = "What it is for: chat, question answering, summarisation, rewriting, translation, classification, extraction, "
-             "reasoning, code, fill in the middle, tool calling, text continuation, embeddings; or a usual other word"},
+     .help = "What it is for: chat, question answering, summarisation, rewriting, translation, classification, "
+             "extraction, reasoning, code, fill in the middle, tool calling, text continuation, embeddings; or a usual other word"},
     {"language", 0, CLI_TEXT, "CODE", .offset = offsetof(choose_values, language),
      .help = "Only models whose makers name this language (en, fr, zh ...) or call them multilingual"},
     {"ram", 0, CLI_TEXT, "SIZE", .offset = offsetof(choose_values, ram),

@@ -330,8 +330,8 @@ static sllm_status read_params(sllm_hub *hub, const sllm_choose_params *p, choic
                        ch->n_answer);
     ch->n_ctx = p->n_ctx ? p->n_ctx : ch->n_prompt + ch->n_answer;
     if (ch->n_ctx < ch->n_prompt + ch->n_answer)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a context of %d does not hold a prompt of %d and an answer of %d tokens",
-                       ch->n_ctx, ch->n_prompt, ch->n_answer);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a context of %d does not hold a prompt of %d and an answer of %d "
+                       "tokens", ch->n_ctx, ch->n_prompt, ch->n_answer);
     if (ch->ram) return SLLM_OK;
     sllm_machine machine;
     sllm_machine_info(&machine);

@@ -1,6 +1,7 @@
 #include "infer/engine.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "infer/generate.h"
 #include "model/rope.h"
@@ -101,6 +102,7 @@ sllm_status sl_engine_new(const sl_model *model, const sl_engine_params *p, sl_e
 /* ---------------------------------------------------------------- the end of a request */
 
 static void free_request(sl_request *r) {
+    sl_speculator_free(&r->speculator);
     sl_turn_free(&r->turn);
     sl_kv_free(r->kv);
     free(r->ids);
@@ -238,10 +240,11 @@ void sl_engine_stats(sl_engine *e, sllm_batch_stats *stats) {
 
 void sl_engine_wait(sl_engine *e, double seconds) {
     struct timespec until;
+    if (!(seconds > 0)) seconds = 0;
+    if (seconds > 1e9) seconds = 1e9; /* a lifetime */
     clock_gettime(CLOCK_MONOTONIC, &until);
-    double whole = seconds > 0 ? (double)(long)seconds : 0, rest = seconds > 0 ? seconds - whole : 0;
-    until.tv_sec += (time_t)whole;
-    until.tv_nsec += (long)(rest * 1e9);
+    until.tv_sec += (time_t)seconds;
+    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
     if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
     pthread_mutex_lock(&e->lock);
     while (!e->woken && e->n_waiting == 0 && e->n_running == 0)
@@ -352,6 +355,7 @@ static sllm_status give_timeline(sl_engine *e, sl_request *r, const sl_kv *from,
 static sllm_status begin(sl_engine *e, sl_request *r, sllm_error *error) {
     sllm_status status =
         sl_turn_begin(&r->turn, e->model, (size_t)e->n_ctx, r->ids, r->n, &r->params, &r->out, error);
+    if (!status) status = sl_speculator_init(&r->speculator, &r->params, error);
     if (status) return status;
     r->begun = true;
     /* One that may be shifted, or whose keys turn otherwise when it is longer, writes its first pages again. */
@@ -424,21 +428,28 @@ static void plan(sl_engine *e) {
         if (rows_left(e->running[at]) > SL_TURN_ROWS) left -= add_part(e, at, left, &logits_left);
 }
 
-/* Hands logits to the request of a part, and sees what it wants next. */
-static sllm_status deliver(sl_request *r, int n_logits, const float *logits, sllm_error *error) {
-    if (n_logits == 0) return SLLM_OK; /* a piece of a prompt */
+/* Hands logits to the request of a part, and sees what it wants next. Guesses are made for one that is alone: rows beside
+ * others serve more. */
+static sllm_status deliver(sl_engine *e, sl_request *r, const sl_part *part, const float *logits, sllm_error *error) {
+    if (part->n_logits == 0) return SLLM_OK; /* a piece of a prompt */
+    bool measured = e->n_parts == 1 && r->turn.phase == SL_TURN_ANSWER && part->n == part->n_logits;
+    size_t accepted = r->out.accepted_tokens;
     sllm_status status = sl_turn_take(&r->turn, logits, error);
     if (status || r->turn.done) return status;
+    if (measured) sl_speculator_note(&r->speculator, r->want.n - 1, r->out.accepted_tokens - accepted, e->seconds);
+    if (e->n_running == 1) status = sl_speculator_propose(&r->speculator, &r->turn, (sl_cancel){0}, error);
     sl_turn_want(&r->turn, &r->want);
     sl_kv_truncate(r->kv, (int)r->want.keep);
-    return SLLM_OK;
+    return status;
 }
 
 /* Computes parts [first, first + n); logits: where those of the first of them go. */
 static sllm_status compute(sl_engine *e, int first, int n, float *logits, sllm_error *error) {
     sl_forward_params params = {.logits = logits};
+    double began = sl_clock();
     sllm_status status = sl_forward_batch(e->model, e->work, &e->parts[first], n, &params, error);
     if (status) return status;
+    e->seconds = sl_clock() - began;
     size_t rows = 0;
     for (int i = 0; i < n; i++) rows += (size_t)e->parts[first + i].n;
     pthread_mutex_lock(&e->lock);
@@ -471,7 +482,7 @@ static void run_parts(sl_engine *e) {
     if (e->n_parts > 1) sl_pool_run(e->model->pool, e->n_parts, draw_part, e);
     for (int i = 0; i < e->n_parts; i++) {
         sl_request *r = e->running[e->part_of[i]];
-        if (!r->status) r->status = deliver(r, e->parts[i].n_logits, logits_of(e, i), &r->error);
+        if (!r->status) r->status = deliver(e, r, &e->parts[i], logits_of(e, i), &r->error);
     }
     for (int i = 0; i < e->n_running;) {
         sl_request *r = e->running[i];

@@ -15,7 +15,7 @@
 #define SL_INFER_ENGINE_H
 
 #include "infer/prefix.h"
-#include "infer/turn.h"
+#include "infer/speculate.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,6 +32,7 @@ typedef struct sl_request {
     bool begun, shares;      /* shares: its pages may come from another timeline and go to one */
     sl_turn turn;            /* from here on: begun */
     sllm_generation out;
+    sl_speculator speculator; /* by look-up, while it is alone */
     sl_want want;
     sl_kv *kv;
     sllm_status status;      /* of the step at hand */
@@ -50,6 +51,7 @@ struct sllm_batch {
     sl_part *parts;     /* [n_sequences] of the step at hand */
     int *part_of;       /* [n_sequences] which of those running a part is of */
     int n_parts;
+    double seconds;     /* that the last forward took */
     sl_request **running; /* [n_sequences], oldest first */
     int n_running;
     int first;          /* who is served first in the next step */

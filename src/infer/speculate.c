@@ -8,8 +8,10 @@
 
 enum { MATCH_LEAST = 2, MATCH_MOST = 16, RETRY_AFTER = 32, KIND_DRAFT = SL_SPECULATE_KINDS - 1 };
 
-/* Allowed losses: so many rows at once, and so many for each token. */
-static const double ALLOWANCE = 2, ALLOWANCE_A_TOKEN = 0.04;
+/* Allowed losses in rows: so many to begin with, where a guess of that kind is likely right, and so many for each token. */
+static const double ALLOWANCE[SL_SPECULATE_KINDS] = {0, 0, 1, 2}, ALLOWANCE_A_TOKEN = 0.03;
+/* Of the time saved so far so much may be put at risk. */
+static const double STAKE = 0.5;
 /* Where it pays, it must pay by this much: measured times are not exact. */
 static const double MARGIN = 1.05;
 
@@ -89,10 +91,10 @@ static double draft_cost(const sl_speculator *s) {
 }
 
 /* What k wrong guesses would lose is covered, by time saved before or by the allowance. */
-static bool covered(const sl_speculator *s, size_t k) {
+static bool covered(const sl_speculator *s, int kind, size_t k) {
     double draft = draft_cost(s) * (double)k;
-    if (s->saved >= cost(s, k) - 1 + draft) return true;
-    return s->lost + (double)k + draft <= ALLOWANCE + ALLOWANCE_A_TOKEN * (double)s->tokens;
+    if (STAKE * s->saved >= cost(s, k) - 1 + draft) return true;
+    return s->lost + (double)k + draft <= ALLOWANCE[kind] + ALLOWANCE_A_TOKEN * (double)s->tokens;
 }
 
 /* The number of guesses, at most `most`, that promises the most tokens a second; 0 where none pays. */
@@ -102,9 +104,9 @@ static size_t choose(const sl_speculator *s, int kind, size_t most) {
     for (size_t k = 1; k <= most; k++) {
         expected += chance *= s->right[kind];
         double speed = expected / (cost(s, k) + draft_cost(s) * (double)k);
-        if (speed > best && covered(s, k)) best = speed, chosen = k;
+        if (speed > best && covered(s, kind, k)) best = speed, chosen = k;
     }
-    if (chosen == 0 && most > 0 && s->since >= RETRY_AFTER && covered(s, 1)) return 1; /* the text may have changed */
+    if (chosen == 0 && most > 0 && s->since >= RETRY_AFTER && covered(s, kind, 1)) return 1; /* the text may have changed */
     return chosen;
 }
 

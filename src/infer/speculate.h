@@ -8,8 +8,8 @@
  *
  * How many are guessed is decided anew for every token from what was measured in this answer: how often guesses were
  * right, and how much longer a forward of so many rows takes than one of one row. Guesses must pay for themselves: one is
- * made when the time saved so far covers the loss if it is wrong, and otherwise only from an allowance of two rows and
- * one for every 25 tokens of the answer. So a text that cannot be guessed costs at most that. */
+ * made when half of the time saved so far covers the loss if it is wrong, and otherwise only from an allowance of one row
+ * (a draft: two) and one for every 33 tokens of the answer. So a text that cannot be guessed costs at most that. */
 #ifndef SL_INFER_SPECULATE_H
 #define SL_INFER_SPECULATE_H
 

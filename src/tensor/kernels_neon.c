@@ -4,16 +4,13 @@
 
 #include "tensor/simd_neon.h"
 
+#include "tensor/pack_neon.h"
 #include "tensor/kernels_panel.h"
 #include "tensor/kernels_float.h"
 #include "tensor/kernels_peak.h"
 #include "tensor/round_neon.h"
 #include "tensor/kernels_rows.h"
 #include "tensor/kernels_attention.h"
-
-static void pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel) {
-    sl_panel_pack(type, rows, row_bytes, n_rows, n, panel);
-}
 
 const sl_kernels sl_kernels_neon = {
     .name = "neon", .round_row = round_row, .pack = pack, .matmul_codes = matmul_codes, .matmul_float = matmul_float,

