@@ -122,13 +122,13 @@ static int check_memory(cli_app *app, const char *name, const cli_model_values *
     cli_format_bytes(bytes, needed);
     cli_format_bytes(plan.memory_free, available);
     cli_format_bytes(beside->bytes, other);
-    return cli_failure(app, "%s with a context of %d needs %s of memory and %s are free%s%s%s; `sllm plan` says what a "
-                       "smaller --ctx takes", name, plan.n_ctx, needed, available, beside->bytes ? ", of which " : "",
-                       beside->bytes ? other : "", beside->bytes ? " are for the model that it drafts for" : "");
+    return cli_failure(app, "%s with a context of %d needs %s of memory%s%s%s and %s are free; `sllm plan` says what a "
+                       "smaller --ctx takes", name, plan.n_ctx, needed, beside->bytes ? " beside the " : "",
+                       beside->bytes ? other : "", beside->bytes ? " of the model that it drafts for" : "", available);
 }
 
-static int load(cli_app *app, const char *name, const cli_model_values *values, const cli_beside *beside, bool vocab_only,
-                sllm_model **model) {
+static int load(cli_app *app, const char *name, const cli_model_values *values, const cli_beside *beside,
+                bool vocab_only, sllm_model **model) {
     char *path = NULL;
     sllm_error error = {0};
     sllm_model_params params;
