@@ -11,22 +11,22 @@ void sllm_batch_params_init(sllm_batch_params *params) {
 /* What a batch takes of the memory, in bytes. */
 typedef struct needs {
     uint64_t free;      /* 0: not known */
-    uint64_t model;     /* weights in the form that is multiplied, scratch, the program: what is not there yet */
-    uint64_t sequences; /* logits, and a sampler for each */
+    uint64_t model;     /* weights in the form that is multiplied, the program: what is not there yet */
+    uint64_t sequences; /* scratch, logits, and a sampler for each */
     uint64_t context;   /* keys and values of one context: the least */
 } needs;
 
 static sllm_status count_needs(const sllm_model *model, const sl_engine_params *p, uint64_t context_bytes, needs *out,
                                sllm_error *error) {
-    sllm_plan_params wanted = {.n_ctx = p->n_ctx, .kv_type = p->kv_type};
+    sllm_plan_params wanted = {.n_ctx = p->n_ctx, .n_batch = p->n_sequences, .kv_type = p->kv_type};
     sllm_plan plan;
     sllm_status status = sllm_model_plan_loaded(model, &wanted, &plan, error);
     if (status) return status;
-    uint64_t n_vocab = (uint64_t)sl_model_of_const(model)->config.n_vocab, whole = plan.total_bytes - plan.kv_bytes;
+    uint64_t whole = plan.total_bytes - plan.kv_bytes - plan.work_bytes;
     sllm_memory memory;
     sllm_memory_info(&memory);
     *out = (needs){plan.memory_free, whole > memory.anonymous ? whole - memory.anonymous : 0,
-                   sl_engine_bytes(p->n_sequences, n_vocab), context_bytes};
+                   plan.work_bytes, context_bytes};
     return SLLM_OK;
 }
 
@@ -35,8 +35,8 @@ static sllm_status check_needs(const needs *n, int n_sequences, sllm_error *erro
     uint64_t sum = n->model;
     bool fits = sl_add_u64(sum, n->sequences, &sum) && sl_add_u64(sum, n->context, &sum) && sum <= n->free;
     if (fits || !n->free) return SLLM_OK;
-    return sl_fail(error, SLLM_ERROR_MEMORY, "%d sequences at once need %.0f MiB of memory (the model %.0f, their "
-                   "logits and samplers %.0f, keys and values of one context %.0f) and %.0f MiB are free; take fewer at "
+    return sl_fail(error, SLLM_ERROR_MEMORY, "%d sequences at once need %.0f MiB of memory (the model %.0f, "
+                   "scratch, logits and samplers %.0f, keys and values of one context %.0f) and %.0f MiB are free; take fewer at "
                    "once or a smaller context", n_sequences, (double)sum / mib, (double)n->model / mib,
                    (double)n->sequences / mib, (double)n->context / mib, (double)n->free / mib);
 }

@@ -52,16 +52,9 @@ sllm_status sl_engine_check(const sl_model *model, sl_engine_params *p, uint64_t
     return SLLM_OK;
 }
 
-/* Every answer's next token, and one that wants several rows. */
-static int logits_rows(int n_sequences) { return n_sequences + SL_TURN_ROWS - 1; }
-
-uint64_t sl_engine_bytes(int n_sequences, uint64_t n_vocab) { /* at most 2^10 and 2^31: cannot overflow */
-    return n_vocab * ((uint64_t)logits_rows(n_sequences) * sizeof(float) + (uint64_t)n_sequences * SL_SAMPLER_BYTES);
-}
-
 static sllm_status allocate(sl_engine *e, sllm_error *error) {
     size_t n = (size_t)e->n_sequences, bytes;
-    e->n_logits = logits_rows(e->n_sequences);
+    e->n_logits = e->n_sequences + SL_TURN_ROWS - 1; /* every answer's next token, and one that wants several rows */
     if (!sl_mul_size((size_t)e->n_logits * sizeof(float), (size_t)e->model->config.n_vocab, &bytes))
         return sl_fail_memory(error, "a batch's logits", SIZE_MAX);
     e->logits = malloc(bytes);

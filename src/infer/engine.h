@@ -79,8 +79,6 @@ typedef struct sl_engine_params {
 /* Checks and sets defaults. *page_bytes: what a page of keys and values takes; *n_pages: those of one context. */
 sllm_status sl_engine_check(const sl_model *model, sl_engine_params *params, uint64_t *page_bytes, int *n_pages,
                             sllm_error *error);
-/* What an engine takes beside pages and scratch: logits, and what so many answers draw with. */
-uint64_t sl_engine_bytes(int n_sequences, uint64_t n_vocab);
 /* params as sl_engine_check left them. */
 sllm_status sl_engine_new(const sl_model *model, const sl_engine_params *params, sl_engine **engine, sllm_error *error);
 void sl_engine_free(sl_engine *engine);

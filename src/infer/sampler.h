@@ -36,9 +36,6 @@ struct sllm_sampler {
     size_t n_candidates;      /* 0 after a greedy draw or one without filters */
 };
 
-/* Memory of a sampler for each token of the vocabulary. */
-enum { SL_SAMPLER_BYTES = 2 * sizeof(float) + sizeof(uint32_t) + sizeof(sl_candidate) };
-
 /* SLLM_ERROR_ARGUMENT naming the first parameter out of range and its range. */
 sllm_status sl_sampler_check(const sllm_sampler_params *params, int32_t n_vocab, sllm_error *error);
 
