@@ -138,6 +138,10 @@ typedef struct sllm_model_info {
 
 SLLM_API void sllm_model_get_info(const sllm_model *model, sllm_model_info *info);
 
+/* What tells models apart whatever their files are called: SHA-256 in hexadecimal of configuration, vocabulary, chat
+ * template, and of each tensor its name, type, shape and samples of its data (not all of it, which would take long). */
+SLLM_API sllm_status sllm_model_fingerprint(const sllm_model *model, char hex[65], sllm_error *error);
+
 /* Everything `sllm show` prints, as a JSON object (architecture, tensors by type, context, special tokens, template,
  * licence, generation defaults). The caller frees *json. */
 SLLM_API sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error *error);
@@ -436,11 +440,14 @@ typedef struct sllm_batch_params {
     uint64_t kv_bytes;    /* memory for keys and values, which also bounds how many generations are computed at once; one
                              context is had in any case. 0: n_sequences contexts, but at most half of the free memory */
     bool no_prefix_cache; /* compute every prompt whole, though another began with the same tokens */
+    bool (*is_cancelled)(void *user); /* may be NULL; asked in the middle of a step, which then ends at once */
+    void *user;
 } sllm_batch_params;
 
 SLLM_API void sllm_batch_params_init(sllm_batch_params *params);
 
-/* The model must outlive the batch. `params` NULL: defaults. */
+/* The model must outlive the batch. `params` NULL: defaults. SLLM_ERROR_MEMORY, in numbers, when what n_sequences take
+ * beside the model does not fit the free memory. */
 SLLM_API sllm_status sllm_batch_new(sllm_model *model, const sllm_batch_params *params, sllm_batch **batch,
                                     sllm_error *error);
 /* Ends what was added and is not done: its receivers hear SLLM_ERROR_CANCELLED and may not add again. */
@@ -463,7 +470,8 @@ SLLM_API sllm_status sllm_batch_add(sllm_batch *batch, const int32_t *ids, size_
 SLLM_API bool sllm_batch_cancel(sllm_batch *batch, uint64_t id);
 
 /* Computes once for all that are under way. *more: something is left to do. Errors of requests go to their `done`; this
- * returns an error only for NULL. */
+ * returns an error only for NULL, and SLLM_ERROR_CANCELLED when is_cancelled said so: nothing is lost then but the time,
+ * and another step may follow. */
 SLLM_API sllm_status sllm_batch_step(sllm_batch *batch, bool *more, sllm_error *error);
 /* Returns when there is something to do, or after `seconds`. For the owner, when a step said that nothing is left. */
 SLLM_API void sllm_batch_wait(sllm_batch *batch, double seconds);

@@ -70,10 +70,10 @@ const cli_option cli_answer_options[] = {
     {0},
 };
 
-static const char *const speculate_words[] = {"off", "lookup", NULL};
+const char *const cli_speculate_words[] = {"off", "lookup", NULL};
 
 const cli_option cli_speculation_options[] = {
-    {"speculate", 0, CLI_WORD, .fallback = "off", .words = speculate_words,
+    {"speculate", 0, CLI_WORD, .fallback = "off", .words = cli_speculate_words,
      .offset = offsetof(cli_speculation_values, speculate),
      .help = "Guess the next tokens from what followed the last ones before, and compute them at once: faster where an "
              "answer repeats its prompt or itself. Changes no answer"},

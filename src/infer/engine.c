@@ -60,8 +60,10 @@ static sllm_status allocate(sl_engine *e, sllm_error *error) {
     e->logits = malloc(bytes);
     e->parts = calloc(n, sizeof *e->parts);
     e->part_of = calloc(n, sizeof *e->part_of);
+    e->before = calloc(n, sizeof *e->before);
     e->running = calloc(n, sizeof *e->running);
-    if (!e->logits || !e->parts || !e->part_of || !e->running) return sl_fail_memory(error, "making a batch", bytes);
+    if (!e->logits || !e->parts || !e->part_of || !e->before || !e->running)
+        return sl_fail_memory(error, "making a batch", bytes);
     pthread_condattr_t attributes; /* waiting is for a length of time, whatever the wall clock does */
     if (pthread_condattr_init(&attributes)) return sl_fail_memory(error, "making a batch", 0);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -86,6 +88,7 @@ sllm_status sl_engine_new(const sl_model *model, const sl_engine_params *p, sl_e
     e->model = model;
     e->n_ctx = p->n_ctx, e->n_sequences = p->n_sequences, e->n_rows = p->n_rows;
     e->caches = !p->no_prefix_cache;
+    e->cancel = p->cancel;
     int64_t pages = (int64_t)pages_of(p->n_ctx) * p->n_sequences;
     int least = pages_of(p->n_ctx), most = (int)(pages < INT32_MAX ? pages : INT32_MAX);
     int n_pages = p->n_pages > 0 ? p->n_pages : most;
@@ -172,6 +175,7 @@ void sl_engine_free(sl_engine *e) {
     free(e->logits);
     free(e->parts);
     free(e->part_of);
+    free(e->before);
     free(e->running);
     if (e->lock_made) {
         pthread_mutex_destroy(&e->lock);
@@ -447,8 +451,8 @@ static sllm_status deliver(sl_engine *e, sl_request *r, const sl_part *part, con
 }
 
 /* Computes parts [first, first + n); logits: where those of the first of them go. */
-static sllm_status compute(sl_engine *e, int first, int n, float *logits, sllm_error *error) {
-    sl_forward_params params = {.logits = logits};
+static sllm_status compute(sl_engine *e, int first, int n, float *logits, sl_cancel cancel, sllm_error *error) {
+    sl_forward_params params = {.logits = logits, .is_cancelled = cancel.is_cancelled, .user = cancel.user};
     double began = sl_clock();
     sllm_status status = sl_forward_batch(e->model, e->work, &e->parts[first], n, &params, error);
     if (status) return status;
@@ -477,11 +481,35 @@ static void draw_part(void *user, int64_t at, int thread) {
         r->status = sl_turn_draw_ahead(&r->turn, logits_of(e, (int)at), &r->error);
 }
 
-static void run_parts(sl_engine *e) {
-    sllm_status together = e->n_parts > 0 ? compute(e, 0, e->n_parts, e->logits, NULL) : SLLM_OK;
+/* A timeline whose keys are all computed anew in this step is shorter in its middle than it was before, and a want is
+ * not for that: such a step is not cut. */
+static sl_cancel cancel_of_step(const sl_engine *e) {
+    const sl_config *c = &e->model->config;
+    for (int i = 0; i < e->n_parts; i++) {
+        int length = e->before[i], after = length + e->parts[i].n;
+        if (length > 0 && sl_rope_regime(c, length) != sl_rope_regime(c, after)) return (sl_cancel){0};
+    }
+    return e->cancel;
+}
+
+/* After a step that was cut: logits that were computed are lost, so their positions are wanted again. */
+static void take_back(sl_engine *e) {
+    for (int i = 0; i < e->n_parts; i++) {
+        sl_kv *kv = e->parts[i].kv;
+        if (e->parts[i].n_logits > 0 && sl_kv_length(kv) > e->before[i]) sl_kv_truncate(kv, e->before[i]);
+    }
+}
+
+static sllm_status run_parts(sl_engine *e, sllm_error *error) {
+    for (int i = 0; i < e->n_parts; i++) e->before[i] = sl_kv_length(e->parts[i].kv);
+    sllm_status together = e->n_parts > 0 ? compute(e, 0, e->n_parts, e->logits, cancel_of_step(e), NULL) : SLLM_OK;
+    if (together == SLLM_ERROR_CANCELLED) {
+        take_back(e);
+        return sl_fail(error, together, "the step was cancelled; another goes on from where it began");
+    }
     for (int i = 0; i < e->n_parts; i++) /* what was refused together is tried alone: only the one at fault suffers */
         e->running[e->part_of[i]]->status =
-            together ? compute(e, i, 1, logits_of(e, i), &e->running[e->part_of[i]]->error) : SLLM_OK;
+            together ? compute(e, i, 1, logits_of(e, i), (sl_cancel){0}, &e->running[e->part_of[i]]->error) : SLLM_OK;
     if (e->n_parts > 1) sl_pool_run(e->model->pool, e->n_parts, draw_part, e);
     for (int i = 0; i < e->n_parts; i++) {
         sl_request *r = e->running[e->part_of[i]];
@@ -492,16 +520,18 @@ static void run_parts(sl_engine *e) {
         if (r->status || r->turn.done) end_running(e, i, r->status, &r->error);
         else i++;
     }
+    return SLLM_OK;
 }
 
-void sl_engine_step(sl_engine *e, bool *more) {
+sllm_status sl_engine_step(sl_engine *e, bool *more, sllm_error *error) {
     end_cancelled(e);
     while (let_in(e)) continue;
     plan(e);
-    run_parts(e);
+    sllm_status status = run_parts(e, error);
     pthread_mutex_lock(&e->lock);
     e->stats.steps++;
     e->stats.n_pages_free = (size_t)sl_kv_pool_unused(e->pool);
     *more = e->n_running > 0 || e->n_waiting > 0;
     pthread_mutex_unlock(&e->lock);
+    return status;
 }

@@ -91,7 +91,7 @@ typedef struct sl_forward_params {
     /* Sees the residual stream x [n, n_embd] before block 0 (layer -1) and after each block, once for each timeline of
      * a chunk. May be NULL. */
     void (*tap)(void *user, int layer, int first_position, int n, const float *x);
-    bool (*is_cancelled)(void *user); /* asked between chunks; may be NULL */
+    bool (*is_cancelled)(void *user); /* asked between chunks and between their blocks; may be NULL */
     void *user;
 } sl_forward_params;
 

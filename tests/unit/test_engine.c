@@ -3,6 +3,7 @@
  * survived. */
 #include "infer/engine.h"
 #include "infer/session.h"
+#include "model/forward.h"
 #include "unit/fail_alloc.h"
 #include "unit/tiny_model.h"
 
@@ -417,6 +418,34 @@ static void cancelling_ends_one(void **state) {
     free_requests(alone, M);
 }
 
+/* Less often than a step asks, or none would ever end. */
+static bool now_and_then(void *user) { return ++*(int *)user % 71 == 0; }
+
+/* Steps that are cut, wherever that is, change no answer. */
+static void cancelled_steps_lose_nothing(void **state) {
+    (void)state;
+    request *alone = answers_alone(N), *all = make_requests(N);
+    int asked = 0, n_cut = 0;
+    sllm_batch_params params = {.n_ctx = N_CTX, .n_sequences = 4, .n_rows = 64, .is_cancelled = now_and_then,
+                                .user = &asked};
+    sllm_batch *batch;
+    sllm_error error = {0};
+    bool more = true;
+    assert_int_equal(sllm_batch_new(model, &params, &batch, NULL), SLLM_OK);
+    batch->work->chunk = 8; /* some of a step's parts are finished when it is cut, and some are not */
+    for (int i = 0; i < N; i++) add(batch, &all[i], NULL);
+    while (more) {
+        sllm_status status = sllm_batch_step(batch, &more, &error);
+        if (status) assert_int_equal(status, SLLM_ERROR_CANCELLED);
+        n_cut += status != SLLM_OK;
+    }
+    assert_true(n_cut > 10);
+    for (int i = 0; i < N; i++) same(&alone[i], &all[i]);
+    sllm_batch_free(batch);
+    free_requests(all, N);
+    free_requests(alone, N);
+}
+
 static void freeing_ends_all(void **state) {
     (void)state;
     request *all = make_requests(N);
@@ -595,6 +624,7 @@ int main(void) {
         cmocka_unit_test(guesses_change_nothing),
         cmocka_unit_test(one_fails_alone),
         cmocka_unit_test(cancelling_ends_one),
+        cmocka_unit_test(cancelled_steps_lose_nothing),
         cmocka_unit_test(freeing_ends_all),
         cmocka_unit_test(nobody_waits_for_a_long_prompt),
         cmocka_unit_test(any_thread_may_add),
