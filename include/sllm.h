@@ -151,7 +151,7 @@ typedef struct sllm_plan_params {
     const char *type;     /* NULL: the file's own types; otherwise as if the matrices were quantised to that type
                              ("q4_k_m", "q8_0", "f16", ...) */
     int n_ctx;            /* 0: min(4096, n_ctx_train) */
-    int n_batch;          /* sequences held at once; 0: 1 */
+    int n_batch;          /* sequences held at once; 0: 1. More than 1 are planned as a batch (sllm_batch) */
     int n_prompt;         /* tokens of the prompt whose time is told; 0: 512, or what fits */
     int n_threads;        /* 0: all that the process may use */
     bool exact;
@@ -166,7 +166,7 @@ SLLM_API void sllm_plan_params_init(sllm_plan_params *params);
 typedef struct sllm_plan {
     uint64_t weights_bytes;    /* in the form that is multiplied; of tables that are only looked up, a part */
     uint64_t kv_bytes;         /* keys and values of n_batch full contexts */
-    uint64_t work_bytes;       /* scratch and logits */
+    uint64_t work_bytes;       /* scratch and logits; of a batch also its samplers */
     uint64_t vocabulary_bytes; /* estimated from the number of tokens */
     uint64_t program_bytes;
     uint64_t total_bytes;
@@ -503,8 +503,8 @@ typedef struct sllm_bench_row {
     double tokens_per_second;     /* of all sequences together, by the median */
     uint64_t bytes;               /* weights, keys and values that one run reads, each as often as a forward needs it */
     uint64_t int8_macs, f32_macs; /* multiply-adds of one run, attention included */
-    uint64_t logits_hash;         /* FNV-1a of the first sequence's last logits: the same for any threads, batch and
-                                     repetition, and for a prompt of as many tokens as were generated */
+    uint64_t logits_hash;         /* FNV-1a of the first sequence's last logits: the same in all rows of equal depth
+                                     and n_tokens, whatever generate, threads, batch and repetition */
 } sllm_bench_row;
 
 typedef struct sllm_bench_params {

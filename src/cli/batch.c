@@ -327,7 +327,7 @@ static int load(batch *b) {
     const batch_values *v = b->values;
     sllm_error error = {0};
     sllm_model_info info;
-    int status = cli_load(b->app, b->name, &v->model, false, &b->model);
+    int status = cli_load_beside(b->app, b->name, &v->model, &(cli_beside){.n_sequences = v->parallel}, &b->model);
     if (!status) status = cli_ask_init(&b->ask, b->app, b->model, &v->sampling, &v->answer);
     if (status) return status;
     sllm_model_get_info(b->model, &info);

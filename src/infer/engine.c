@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "infer/generate.h"
+#include "model/plan.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -16,6 +17,7 @@ enum { WORTH_WAITING = 16 }; /* tokens of a prompt that another is about to comp
 /* A want of SL_TURN_ROWS is never cut, so a step has room for it. */
 enum { SEQUENCES_MOST = 1024, ROWS_LEAST = 16, ROWS_MOST = 8192, DEFAULT_SEQUENCES = 8, DEFAULT_ROWS = 256 };
 _Static_assert((int)ROWS_LEAST >= (int)SL_TURN_ROWS, "the widest want fits a step");
+_Static_assert((int)SL_TURN_ROWS - 1 == (int)SL_PLAN_SPARE_ROWS, "a plan counts the rows of logits");
 
 /* ---------------------------------------------------------------- life */
 

@@ -595,6 +595,34 @@ static void arguments_are_checked(void **state) {
     free_requests(r, 1);
 }
 
+/* What a plan counts beside the weights is what a batch takes, but for lists of a few bytes a sequence. */
+static void a_plan_counts_all(void **state) {
+    (void)state;
+    enum { SEQUENCES = 5, LISTS = 8192 };
+    sllm_plan_params wanted = {.n_ctx = N_CTX, .n_batch = SEQUENCES};
+    sllm_batch_params params = {.n_ctx = N_CTX, .n_sequences = SEQUENCES};
+    sllm_sampler_params draws;
+    sllm_plan plan;
+    sllm_batch *batch;
+    sl_kv *kvs[SEQUENCES];
+    sl_sampler *samplers[SEQUENCES];
+    sllm_sampler_params_init(&draws);
+    assert_int_equal(sllm_model_plan_loaded(model, &wanted, &plan, NULL), SLLM_OK);
+    size_t start = fail_alloc_asked();
+    assert_int_equal(sllm_batch_new(model, &params, &batch, NULL), SLLM_OK);
+    for (int i = 0; i < SEQUENCES; i++) {
+        assert_int_equal(sl_kv_new(batch->pool, N_CTX, &kvs[i], NULL), SLLM_OK);
+        assert_int_equal(sl_sampler_new(NULL, N_VOCAB, &draws, &samplers[i], NULL), SLLM_OK);
+    }
+    size_t taken = fail_alloc_asked() - start;
+    assert_in_range(taken, plan.kv_bytes + plan.work_bytes, plan.kv_bytes + plan.work_bytes + LISTS);
+    for (int i = 0; i < SEQUENCES; i++) {
+        sl_kv_free(kvs[i]);
+        sl_sampler_free(samplers[i]);
+    }
+    sllm_batch_free(batch);
+}
+
 /* Whatever allocation fails: every request that was added ends once, and one that ends well is right. */
 static void allocations_may_fail(void **state) {
     (void)state;
@@ -640,6 +668,7 @@ int main(void) {
         cmocka_unit_test(nobody_waits_for_a_long_prompt),
         cmocka_unit_test(any_thread_may_add),
         cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(a_plan_counts_all),
         cmocka_unit_test(allocations_may_fail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -351,9 +351,11 @@ static void test_planned_bytes(void **state) {
         assert_int_equal(sl_kv_pool_new(e.model, type_of(e.model), N_PAGES, &e.pool, &error), SLLM_OK);
         assert_int_equal(sl_kv_new(e.pool, N_CTX, &e.kv, &error), SLLM_OK);
         size_t kv = fail_alloc_asked() - start - work;
-        size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a sequence keeps those of one position */
-        assert_int_equal(plan.work_bytes, work + 3 * logits);
+        size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a session keeps those of one position */
         assert_int_equal(plan.kv_bytes, 3 * kv);
+        wanted.n_batch = 1;
+        assert_int_equal(sllm_model_plan(models[m].path, &wanted, &plan, &error), SLLM_OK);
+        assert_int_equal(plan.work_bytes, work + logits);
         close_engine(&e);
     }
 }
