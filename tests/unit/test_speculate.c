@@ -6,6 +6,7 @@
 #include "unit/fail_alloc.h"
 #include "unit/tiny_model.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { N_VOCAB = 320, N_CTX = 256, N_MODES = 40 };
@@ -383,6 +384,7 @@ static void a_prompt_is_not_the_price_of_a_guess(void **state) {
                 sl_speculator_note(&s, k, accepted, 1 + 0.3 * (double)k);
                 proposed += k, tokens += accepted + 1, last = k;
                 lost += (double)(k - accepted);
+                assert_true(s.draft_seconds == 0 || fabs(s.draft_seconds - price) < 0.01 * price);
             }
             size_t rows = draft->rows - before;
             print_message("%s, %d tokens: %zu guesses, %zu rows of the draft\n", right ? "right" : "wrong", most,
@@ -393,7 +395,7 @@ static void a_prompt_is_not_the_price_of_a_guess(void **state) {
                 assert_int_equal(rows, 32);
             } else {
                 assert_false(s.stands_aside);
-                assert_true(s.draft_seconds > 0.99 * price && s.draft_seconds < 1.01 * price);
+                assert_true(s.draft_seconds > 0);
                 assert_true(s.caught_up > 9.9 && s.caught_up <= 0.03 * most);
                 assert_true(proposed > 10);
                 assert_int_equal(rows, PROMPT + proposed);
