@@ -111,7 +111,7 @@ static double draft_cost(const sl_speculator *s) {
 
 /* Catching up that takes so many forwards has its share of the answer, or is covered by time saved before. */
 static bool may_catch_up(const sl_speculator *s, double forwards) {
-    return s->caught_up + forwards <= CATCH_UP * s->expected + STAKE * fmax(s->saved, 0);
+    return s->caught_up + forwards < CATCH_UP * s->expected + STAKE * fmax(s->saved, 0);
 }
 
 static void pay_catch_up(sl_speculator *s, double forwards) {

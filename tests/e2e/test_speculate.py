@@ -19,7 +19,7 @@ class Speculation(Case):
             plain = self.answer(*sampling)
             self.assertNotIn("speculation", plain)
             for way in (("--speculate", "lookup"), ("--draft", self.model),
-                        ("--draft", tiny_model(file="llama32-Q4_0.gguf"))):
+                        ("--draft", tiny_model(file="llama32-Q4_K_M.gguf"))):
                 guessed = self.answer(*sampling, *way)
                 self.assertEqual(guessed["ids"], plain["ids"], (sampling, way))
                 self.assertEqual(guessed["text"], plain["text"])
