@@ -147,6 +147,7 @@ static void end_running(sl_engine *e, int at, sllm_status status, const sllm_err
     pthread_mutex_lock(&e->lock);
     memmove(&e->running[at], &e->running[at + 1], (size_t)(e->n_running - at - 1) * sizeof *e->running);
     e->n_running--;
+    if (at < e->first) e->first--;
     pthread_mutex_unlock(&e->lock);
     end_request(e, r, status, failure);
 }
@@ -349,7 +350,9 @@ static sllm_status give_timeline(sl_engine *e, sl_request *r, const sl_kv *from,
     if (!status && length > 0) status = sl_kv_fork(from, (int)length, r->kv, error);
     if (status) return status;
     int needed = sl_kv_pages_needed(r->kv, (int)(sl_turn_longest(&r->turn) - length));
-    while ((*fits = spare(e) >= needed) == false && sl_prefix_evict(&e->prefixes)) continue;
+    /* Nothing is thrown out in vain. With nobody running it never is: all the pages together are enough. */
+    bool may_fit = e->n_running == 0 || spare(e) + sl_prefix_yield(&e->prefixes) >= needed;
+    while ((*fits = spare(e) >= needed) == false && may_fit && sl_prefix_evict(&e->prefixes)) continue;
     if (*fits) {
         r->out.reused_tokens = length;
         return SLLM_OK;
@@ -420,16 +423,20 @@ static int add_part(sl_engine *e, int at, int most, int *logits_left) {
     return n;
 }
 
-/* Those who want a few rows come first, each in its turn; then prompts, oldest first, which always get some. */
+/* Those who want a few rows come first, each in its turn; then prompts, oldest first, which always get some. Where not
+ * all had a turn, the next step begins with the first who had none. */
 static void plan(sl_engine *e) {
-    int left = e->n_rows, logits_left = e->n_logits, least = e->n_rows / 4 > 0 ? e->n_rows / 4 : 1;
+    int left = e->n_rows, logits_left = e->n_logits, least = e->n_rows / 4 > 0 ? e->n_rows / 4 : 1, next = -1;
     e->n_parts = 0;
     if (e->first >= e->n_running) e->first = 0;
-    for (int i = 0; i < e->n_running && left > 0; i++) {
+    for (int i = 0; i < e->n_running; i++) {
         int at = (e->first + i) % e->n_running;
-        if (rows_left(e->running[at]) <= SL_TURN_ROWS) left -= add_part(e, at, left, &logits_left);
+        if (rows_left(e->running[at]) > SL_TURN_ROWS) continue;
+        int added = left > 0 ? add_part(e, at, left, &logits_left) : 0;
+        if (added == 0 && next < 0) next = at;
+        left -= added;
     }
-    e->first++;
+    e->first = next < 0 ? e->first + 1 : next;
     if (left < least) left = least;
     for (int at = 0; at < e->n_running && left > 0; at++)
         if (rows_left(e->running[at]) > SL_TURN_ROWS) left -= add_part(e, at, left, &logits_left);
@@ -439,11 +446,12 @@ static void plan(sl_engine *e) {
  * beside others serve more. */
 static sllm_status deliver(sl_engine *e, sl_request *r, const sl_part *part, const float *logits, sllm_error *error) {
     if (part->n_logits == 0) return SLLM_OK; /* a piece of a prompt */
-    bool measured = e->n_parts == 1 && r->turn.phase == SL_TURN_ANSWER && part->n == part->n_logits;
+    bool noted = r->turn.phase == SL_TURN_ANSWER && part->n == part->n_logits;
+    double seconds = e->n_parts == 1 ? e->seconds : 0; /* beside others its share of the time is not known */
     size_t accepted = r->out.accepted_tokens;
     sllm_status status = sl_turn_take(&r->turn, logits, error);
     if (status || r->turn.done) return status;
-    if (measured) sl_speculator_note(&r->speculator, r->want.n - 1, r->out.accepted_tokens - accepted, e->seconds);
+    if (noted) sl_speculator_note(&r->speculator, r->want.n - 1, r->out.accepted_tokens - accepted, seconds);
     if (e->n_running == 1) status = sl_speculator_propose(&r->speculator, &r->turn, (sl_cancel){0}, error);
     sl_turn_want(&r->turn, &r->want);
     sl_kv_truncate(r->kv, (int)r->want.keep);
@@ -458,7 +466,10 @@ static sllm_status compute(sl_engine *e, int first, int n, float *logits, sl_can
     if (status) return status;
     e->seconds = sl_clock() - began;
     size_t rows = 0;
-    for (int i = 0; i < n; i++) rows += (size_t)e->parts[first + i].n;
+    for (int i = first; i < first + n; i++) {
+        rows += (size_t)e->parts[i].n;
+        e->running[e->part_of[i]]->out.rows += (size_t)e->parts[i].n;
+    }
     pthread_mutex_lock(&e->lock);
     e->stats.rows += rows;
     pthread_mutex_unlock(&e->lock);

@@ -243,6 +243,73 @@ static void a_beginning_is_computed_once(void **state) {
     free_requests(r, 8);
 }
 
+/* A timeline is not thrown out of the cache for one that would not fit anyway. */
+static void nothing_is_thrown_out_in_vain(void **state) {
+    (void)state;
+    static const size_t lengths[] = {100, 60, 60, 100};
+    static const int answers[] = {10, 200, 260, 10};
+    request *r = make_requests(4);
+    sllm_batch *batch = new_batch(4, 0, 1, true); /* pages for 512 positions */
+    uint64_t id = 0;
+    bool more;
+    for (int i = 0; i < 4; i++) {
+        r[i].n = lengths[i], r[i].params.max_new_tokens = answers[i], r[i].params.ignore_end = true;
+        for (size_t k = 0; k < r[i].n; k++) r[i].ids[k] = (int32_t)(10 + k + (i % 3 ? (size_t)i * 100 : 0)) % 300;
+        r[i].params.choices = NULL, r[i].params.n_choices = 0, r[i].params.overflow = SLLM_OVERFLOW_ERROR;
+        r[i].params.n_stop = 0;
+    }
+    add(batch, &r[0], NULL);
+    run_all(batch);                      /* 2 pages are in the cache */
+    add(batch, &r[1], NULL);             /* takes 5 of the 8 */
+    add(batch, &r[2], &id);              /* wants 5: 1 is spare, and the 2 would not do */
+    for (int i = 0; i < 5; i++) sllm_batch_step(batch, &more, NULL);
+    assert_true(sllm_batch_cancel(batch, id));
+    add(batch, &r[3], NULL);
+    run_all(batch);
+    assert_int_equal(r[2].status, SLLM_ERROR_CANCELLED);
+    assert_int_equal(r[3].answer.reused_tokens, 99);
+    sllm_batch_free(batch);
+    free_requests(r, 4);
+}
+
+/* More answers than rows: each step goes on where the one before ended, so nobody waits for two once the
+ * prompts are done. Every token but the first is noted for the guesses to come, also while others share the forward. */
+static void all_have_their_turn(void **state) {
+    (void)state;
+    enum { M = 24 };
+    request *all = make_requests(M);
+    size_t before[M] = {0}, rows = 0;
+    int waited[M] = {0};
+    sllm_batch *batch = new_batch(M, 16, 0, true);
+    bool more = true;
+    for (int i = 0; i < M; i++) {
+        all[i].n = 5, all[i].params.max_new_tokens = 60, all[i].params.ignore_end = true, all[i].params.n_stop = 0;
+        all[i].params.choices = NULL, all[i].params.n_choices = 0;
+        all[i].params.speculation = SLLM_SPECULATION_LOOKUP;
+        add(batch, &all[i], NULL);
+    }
+    while (more) {
+        int answering = 0;
+        for (int i = 0; i < M; i++) answering += all[i].events > 0;
+        sllm_batch_step(batch, &more, NULL);
+        for (int i = 0; i < M; i++) {
+            waited[i] = all[i].events > before[i] || answering < M || all[i].n_done ? 0 : waited[i] + 1;
+            before[i] = all[i].events;
+            assert_true(waited[i] < 2);
+        }
+        for (int i = 0; i < batch->n_running; i++) {
+            const sl_request *r = batch->running[i];
+            if (r->turn.phase == SL_TURN_ANSWER) assert_int_equal(r->speculator.tokens + 1, r->out.completion_tokens);
+        }
+    }
+    for (int i = 0; i < M; i++) rows += all[i].answer.rows;
+    sllm_batch_stats stats;
+    sllm_batch_get_stats(batch, &stats);
+    assert_int_equal(rows, stats.rows);
+    sllm_batch_free(batch);
+    free_requests(all, M);
+}
+
 /* A model whose keys turn otherwise once the timeline is longer than it was first trained for (longrope, 32 positions
  * here): the pages of the short ones serve no long one, and a prompt computed in pieces passes from one to the
  * other. */
@@ -619,6 +686,8 @@ int main(void) {
         cmocka_unit_test(few_pages_only_make_it_slower),
         cmocka_unit_test(prefixes_are_reused),
         cmocka_unit_test(a_beginning_is_computed_once),
+        cmocka_unit_test(nothing_is_thrown_out_in_vain),
+        cmocka_unit_test(all_have_their_turn),
         cmocka_unit_test(the_length_may_change_the_keys),
         cmocka_unit_test(every_kv_type_gives_the_same),
         cmocka_unit_test(guesses_change_nothing),
