@@ -38,6 +38,7 @@ class LlamaBench:
     def __init__(self, name, folder, threads):
         self.name, self.folder, self.threads = name, folder, threads
         self.extra = ["-rtr", "1"] if name == "ik_llama.cpp" else []
+        self.can_batch = name == "llama.cpp"
 
     def bench(self, path, n_prompt, n_generate, depth):
         at_depth = ["-d", str(depth)] if depth else []  # ik_llama.cpp has no such option
@@ -54,18 +55,18 @@ class LlamaBench:
 
     def batch(self, path, n, sequences):
         tool = os.path.join(self.folder, "llama-batched-bench")
-        if not os.path.exists(tool):
-            raise FileNotFoundError(tool)
         lines = output([tool, "-m", path, "-t", str(self.threads), "-tb", str(self.threads), "-npp", "16", "-ntg", str(n), "-npl",
                         str(sequences), "-c", str(sequences * (n + 32)), "--output-format", "jsonl"])
         return [json.loads(line) for line in lines.splitlines() if line.startswith("{")][-1]["speed_tg"]
 
 
 def peers(folder, threads):
-    """Each peer that is there, with one thread and with all."""
-    found = []
+    """Each peer that is there, with one thread and with all; and the names of those that are not."""
+    found, absent = [], []
     for name in ("llama.cpp", "ik_llama.cpp"):
         tools = os.path.join(folder, name, "bin")
         if os.path.exists(os.path.join(tools, "llama-bench")):
             found += [LlamaBench(name, tools, n) for n in sorted({1, threads})]
-    return found
+        else:
+            absent.append(name)
+    return found, absent

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What speculation gains and costs: `sllm run` with and without, interleaved, on text that repeats itself and text that does
-not. Prints the median speeds, the median of the ratios with their quartiles, and the rows computed beyond the tokens.
+not. Prints the median speeds, the median of the ratios with their quartiles, the rows computed beyond the tokens, and
+those of the draft.
 
     bench/speculate.py [MODEL] [--draft MODEL] [--runs 15] [--tokens 200] [--threads N]
 """
@@ -36,7 +37,7 @@ def run(options, prompt, *more):
 
 def measure(options, name, prompt, sampling):
     way = ["--draft", options.draft] if options.draft else ["--speculate", "lookup"]
-    plain, guessed, extra = [], [], []
+    plain, guessed, extra, drafted = [], [], [], []
     for i in range(options.runs):
         pair = [(plain, sampling), (guessed, [*sampling, *way])]
         answers = {}
@@ -47,11 +48,14 @@ def measure(options, name, prompt, sampling):
         if answers[True]["ids"] != answers[False]["ids"]:
             raise SystemExit(f"{name}: the answer differs with speculation")
         counts = answers[True]["speculation"]
-        extra.append(100 * (counts["proposed"] - counts["accepted"]) / options.tokens)
+        needed = answers[True]["prompt_tokens"] - answers[True]["reused_tokens"] + options.tokens - 1
+        extra.append(100 * (counts["rows"] - needed) / options.tokens)
+        drafted.append(counts["draft_rows"])
     ratios = sorted(b / a for a, b in zip(plain, guessed))
     low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
     print(f"| {name} | {statistics.median(plain):.1f} | {statistics.median(guessed):.1f} | {statistics.median(ratios):.2f} "
-          f"({low:.2f} to {high:.2f}) | {statistics.median(extra):.1f} % |", flush=True)
+          f"({low:.2f} to {high:.2f}) | {statistics.median(extra):.1f} % | "
+          f"{statistics.median(drafted):.0f} |", flush=True)
 
 
 def main():
@@ -62,7 +66,8 @@ def main():
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    print("| text | tokens/s without | with | ratio, median (quartiles) | rows beyond tokens |\n|---|---|---|---|---|")
+    print("| text | tokens/s without | with | ratio, median (quartiles) | rows beyond tokens | rows of the draft |\n"
+          "|---|---|---|---|---|---|")
     for text in TEXTS:
         measure(options, *text)
 

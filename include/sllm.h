@@ -138,6 +138,10 @@ typedef struct sllm_model_info {
 
 SLLM_API void sllm_model_get_info(const sllm_model *model, sllm_model_info *info);
 
+/* What tells models apart whatever their files are called: SHA-256 in hexadecimal of configuration, vocabulary, chat
+ * template, and of each tensor its name, type, shape and samples of its data (not all of it, which would take long). */
+SLLM_API sllm_status sllm_model_fingerprint(const sllm_model *model, char hex[65], sllm_error *error);
+
 /* Everything `sllm show` prints, as a JSON object (architecture, tensors by type, context, special tokens, template,
  * licence, generation defaults). The caller frees *json. */
 SLLM_API sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error *error);
@@ -151,7 +155,7 @@ typedef struct sllm_plan_params {
     const char *type;     /* NULL: the file's own types; otherwise as if the matrices were quantised to that type
                              ("q4_k_m", "q8_0", "f16", ...) */
     int n_ctx;            /* 0: min(4096, n_ctx_train) */
-    int n_batch;          /* sequences held at once; 0: 1 */
+    int n_batch;          /* sequences held at once; 0: 1. More than 1 are planned as a batch (sllm_batch) */
     int n_prompt;         /* tokens of the prompt whose time is told; 0: 512, or what fits */
     int n_threads;        /* 0: all that the process may use */
     bool exact;
@@ -166,7 +170,7 @@ SLLM_API void sllm_plan_params_init(sllm_plan_params *params);
 typedef struct sllm_plan {
     uint64_t weights_bytes;    /* in the form that is multiplied; of tables that are only looked up, a part */
     uint64_t kv_bytes;         /* keys and values of n_batch full contexts */
-    uint64_t work_bytes;       /* scratch and logits */
+    uint64_t work_bytes;       /* scratch and logits; of a batch also its samplers */
     uint64_t vocabulary_bytes; /* estimated from the number of tokens */
     uint64_t program_bytes;
     uint64_t total_bytes;
@@ -179,8 +183,8 @@ typedef struct sllm_plan {
     double time_to_first_token_s; /* of a prompt of n_prompt tokens, the model being loaded and its weights laid out */
 } sllm_plan;
 
-/* Reads headers only. SLLM_ERROR_CONTEXT when n_ctx is more than the model was trained for, SLLM_ERROR_ARGUMENT when its
- * heads cannot be kept as kv_type. */
+/* Reads headers only. SLLM_ERROR_CONTEXT when n_ctx is more than the model was trained for, SLLM_ERROR_ARGUMENT when
+ * its heads cannot be kept as kv_type. */
 SLLM_API sllm_status sllm_model_plan(const char *path, const sllm_plan_params *params, sllm_plan *plan,
                                      sllm_error *error);
 /* The same for a model that is loaded; `exact` and n_threads are the model's, `type` must be NULL. */
@@ -352,14 +356,17 @@ typedef struct sllm_event {
     size_t n_alternatives;
 } sllm_event;
 
-/* Guessing the next tokens so that several are computed at once, which is faster when the guesses are right. The answer is
- * the same bytes as without, be it greedy or sampled: each token is drawn from the model's own logits with the same random
- * numbers, and a guess only saves computing its logits apart. How many are guessed adapts to what was measured; a text
- * that cannot be guessed costs two rows, and one for every 33 tokens, at most. With choices it is not used; in a batch
- * look-up alone is, and only while one generation is under way. */
+/* Guessing the next tokens so that several are computed at once, which is faster when the guesses are right. The answer
+ * is the same bytes as without, be it greedy or sampled: each token is drawn from the model's own logits with the same
+ * random numbers, and a guess only saves computing its logits apart. How many are guessed adapts to what was measured.
+ * A text that cannot be guessed costs at most, in the time of a token: by look-up 1, and 3 for every 100 tokens; with a
+ * draft 2, and 2 for every 100 tokens, and 3 more for every 100 of max_new_tokens for what the draft computes of the
+ * prompt. Where that is reckoned to be too little for the prompt, the draft is not used; finding this out (32 tokens of
+ * the prompt), and a draft's first guess, come on top. rows and draft_rows of the generation tell what was computed.
+ * With choices guessing is not used; in a batch look-up alone is, and only while one generation is under way. */
 typedef enum sllm_speculation {
     SLLM_SPECULATION_OFF,
-    SLLM_SPECULATION_LOOKUP, /* what followed when the last tokens stood together before (Saxena 2023, prompt look-up) */
+    SLLM_SPECULATION_LOOKUP, /* what followed when the last tokens stood so before (prompt look-up, Saxena 2023) */
     SLLM_SPECULATION_DRAFT   /* what a smaller model draws (after Leviathan et al. 2023, arXiv 2211.17192) */
 } sllm_speculation;
 
@@ -379,16 +386,18 @@ typedef struct sllm_generate_params {
     sllm_overflow overflow;
     int n_keep;                  /* for TRUNCATE_START and SHIFT: leading tokens to keep, at most half of the context */
     sllm_speculation speculation;
-    sllm_session *draft;         /* for SLLM_SPECULATION_DRAFT: a session of the small model, which is used as the answer is
-                                    made; where its context ends, so does the guessing. See sllm_draft_check */
+    sllm_session *draft;         /* for SLLM_SPECULATION_DRAFT: a session of the small model, which is used as the
+                                    answer is made; where its context ends, or a token comes that it lacks, so does the
+                                    guessing. See sllm_draft_check */
     bool (*on_event)(void *user, const sllm_event *event); /* may be NULL; false ends with SLLM_FINISH_CANCELLED */
     bool (*is_cancelled)(void *user); /* may be NULL; asked between forward passes, prompt chunks included */
     void *user;
 } sllm_generate_params;
 
 SLLM_API void sllm_generate_params_init(sllm_generate_params *params);
-/* Whether `draft` has the vocabulary of `model`, token by token: SLLM_ERROR_ARGUMENT naming the first that differs. With
- * another vocabulary the answer would be the same, but no guess right. */
+/* Whether `draft` has the vocabulary of `model`: SLLM_ERROR_ARGUMENT naming the first token that both have and that
+ * differs. Entries that only pad a matrix, and those that one lacks at the end, do not count. With another vocabulary
+ * the answer would be the same, but no guess right. */
 SLLM_API sllm_status sllm_draft_check(const sllm_model *model, const sllm_model *draft, sllm_error *error);
 
 typedef struct sllm_generation {
@@ -404,6 +413,7 @@ typedef struct sllm_generation {
     const char *stop;    /* the stop string that ended it (borrowed from params), NULL otherwise */
     size_t prompt_tokens, completion_tokens, reused_tokens, dropped_tokens;
     size_t proposed_tokens, accepted_tokens; /* speculation: computed ahead of being drawn, and of these drawn */
+    size_t rows, draft_rows; /* tokens computed for it in the model and in the draft, prompts included, reuse not */
     double time_to_first_token_s; /* from the call to the first token drawn */
     double prompt_tokens_per_second, tokens_per_second; /* tokens_per_second: of the tokens after the first */
 } sllm_generation;
@@ -418,29 +428,34 @@ SLLM_API void sllm_generation_free(sllm_generation *generation);
 
 /* ---------------------------------------------------------------- many at once */
 
-/* A batch computes many generations together, which is faster than one after the other: each step reads the weights once
- * for all of them. Every answer is the same bytes as sllm_generate's in a session of n_ctx, whatever else is in the
- * batch, in whatever order it came, with and without the prefix cache. A request that fails or is cancelled ends alone.
+/* A batch computes many generations together, which is faster than one after the other: each step reads the weights
+ * once for all of them. Every answer is the same bytes as sllm_generate's in a session of n_ctx, whatever else is in
+ * the batch, in whatever order it came, with and without the prefix cache. A request that fails or is cancelled ends
+ * alone.
  *
- * Threads: one thread at a time owns the batch; it calls sllm_batch_step and _free, and in these calls all callbacks run,
- * `done` and those of the parameters. sllm_batch_add, _cancel and _get_stats may be called from any thread at any time
- * before _free, and from the callbacks. */
+ * Threads: one thread at a time owns the batch; it calls sllm_batch_step and _free, and in these calls all callbacks
+ * run, `done` and those of the parameters. sllm_batch_add, _cancel and _get_stats may be called from any thread at any
+ * time before _free, and from the callbacks. */
 typedef struct sllm_batch sllm_batch;
 
 typedef struct sllm_batch_params {
     int n_ctx;            /* positions of one generation, prompt and answer; 0: min(4096, n_ctx_train) */
     int n_sequences;      /* generations computed at once at most, 1..1024; 0: 8 */
-    int n_rows;           /* tokens that one step computes at most, about: a long prompt is computed in pieces between the
-                             tokens of the others. 16..8192; 0: 256 */
+    int n_rows;           /* tokens that one step computes at most, about: a long prompt is computed in pieces between
+                             the tokens of the others. 16..8192; 0: 256 */
     sllm_kv_type kv_type;
-    uint64_t kv_bytes;    /* memory for keys and values, which also bounds how many generations are computed at once; one
-                             context is had in any case. 0: n_sequences contexts, but at most half of the free memory */
+    uint64_t kv_bytes;    /* memory for keys and values, which also bounds how many generations are computed at once;
+                             one context is had in any case. 0: n_sequences contexts, but at most half of the free
+                             memory */
     bool no_prefix_cache; /* compute every prompt whole, though another began with the same tokens */
+    bool (*is_cancelled)(void *user); /* may be NULL; asked in the middle of a step, which then ends at once */
+    void *user;
 } sllm_batch_params;
 
 SLLM_API void sllm_batch_params_init(sllm_batch_params *params);
 
-/* The model must outlive the batch. `params` NULL: defaults. */
+/* The model must outlive the batch. `params` NULL: defaults. SLLM_ERROR_MEMORY, in numbers, when what n_sequences take
+ * beside the model does not fit the free memory. */
 SLLM_API sllm_status sllm_batch_new(sllm_model *model, const sllm_batch_params *params, sllm_batch **batch,
                                     sllm_error *error);
 /* Ends what was added and is not done: its receivers hear SLLM_ERROR_CANCELLED and may not add again. */
@@ -451,9 +466,9 @@ SLLM_API void sllm_batch_free(sllm_batch *batch);
  * *error says why. `user` is the parameters'. */
 typedef void (*sllm_batch_done)(void *user, sllm_status status, sllm_generation *generation, const sllm_error *error);
 
-/* Queues a generation after ids [n], n >= 1, which are copied. Of *params (NULL: defaults) the struct is copied; what it
- * points to (stop strings, choices, logit bias) and `user` must live until `done` was called. *id, which may be NULL,
- * names the request for sllm_batch_cancel. Parameters out of range and ids outside the vocabulary are
+/* Queues a generation after ids [n], n >= 1, which are copied. Of *params (NULL: defaults) the struct is copied; what
+ * it points to (stop strings, choices, logit bias) and `user` must live until `done` was called. *id, which may be
+ * NULL, names the request for sllm_batch_cancel. Parameters out of range and ids outside the vocabulary are
  * SLLM_ERROR_ARGUMENT here, and nothing was added; what else is wrong `done` is told. Requests begin in the order they
  * were added. Times in the generation count from its beginning, not from here. */
 SLLM_API sllm_status sllm_batch_add(sllm_batch *batch, const int32_t *ids, size_t n, const sllm_generate_params *params,
@@ -463,14 +478,16 @@ SLLM_API sllm_status sllm_batch_add(sllm_batch *batch, const int32_t *ids, size_
 SLLM_API bool sllm_batch_cancel(sllm_batch *batch, uint64_t id);
 
 /* Computes once for all that are under way. *more: something is left to do. Errors of requests go to their `done`; this
- * returns an error only for NULL. */
+ * returns an error only for NULL, and SLLM_ERROR_CANCELLED when is_cancelled said so: nothing is lost then but the time,
+ * and another step may follow. */
 SLLM_API sllm_status sllm_batch_step(sllm_batch *batch, bool *more, sllm_error *error);
 /* Returns when there is something to do, or after `seconds`. For the owner, when a step said that nothing is left. */
 SLLM_API void sllm_batch_wait(sllm_batch *batch, double seconds);
 
 typedef struct sllm_batch_stats {
     size_t waiting, running, finished, failed; /* requests */
-    size_t prompt_tokens, reused_tokens, completion_tokens; /* of those that began; completion: of those that finished */
+    size_t prompt_tokens, reused_tokens; /* of those that began */
+    size_t completion_tokens;                  /* of those that finished */
     size_t steps, rows;                        /* rows: tokens computed */
     size_t n_pages, n_pages_free;              /* keys and values; what the prefix cache holds is not free */
 } sllm_batch_stats;
@@ -494,8 +511,8 @@ typedef struct sllm_bench_row {
     double tokens_per_second;     /* of all sequences together, by the median */
     uint64_t bytes;               /* weights, keys and values that one run reads, each as often as a forward needs it */
     uint64_t int8_macs, f32_macs; /* multiply-adds of one run, attention included */
-    uint64_t logits_hash;         /* FNV-1a of the first sequence's last logits: the same for any threads, batch and
-                                     repetition, and for a prompt of as many tokens as were generated */
+    uint64_t logits_hash;         /* FNV-1a of the first sequence's last logits: the same in all rows of equal depth
+                                     and n_tokens, whatever generate, threads, batch and repetition */
 } sllm_bench_row;
 
 typedef struct sllm_bench_params {
@@ -513,8 +530,8 @@ typedef struct sllm_bench_params {
 /* 512 and 64 tokens, depth 0, batch 1, 3 repetitions. */
 SLLM_API void sllm_bench_params_init(sllm_bench_params *params);
 /* Runs every case: for each depth and batch the prompt, then generation. All is checked before work starts:
- * SLLM_ERROR_CONTEXT when a depth and its tokens do not fit the model's context, SLLM_ERROR_MEMORY when keys and values do
- * not fit the memory that is free. SLLM_ERROR_CANCELLED after rows that were already given. */
+ * SLLM_ERROR_CONTEXT when a depth and its tokens do not fit the model's context, SLLM_ERROR_MEMORY when keys and values
+ * do not fit the memory that is free. SLLM_ERROR_CANCELLED after rows that were already given. */
 SLLM_API sllm_status sllm_bench(const sllm_model *model, const sllm_bench_params *params, sllm_error *error);
 
 /* What the process holds, in bytes: the largest so far, and now as its own and as mapped files. Zeroes where the system

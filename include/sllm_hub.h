@@ -74,12 +74,12 @@ typedef struct sllm_choose_params {
     const sllm_machine_speed *speed; /* must be given */
 } sllm_choose_params;
 
-/* Ranks the catalogue: an object with `task`, `ram_bytes`, `evidence` (how models are ordered), `chosen`, an array, best
- * first, of {rank, name, title, parameters, type, source, cached, memory_bytes, tokens_per_second,
- * prompt_tokens_per_second, time_to_first_token_s, answer_s, standing, benchmarks, licence, task, reasons}, and `left_out`,
- * of {name, reasons}. Models in the cache are planned from their headers, others from the catalogue's shapes. Of a
- * model's files the first that meets the conditions counts. SLLM_ERROR_ARGUMENT names what is unknown or out of range.
- * Caller frees. */
+/* Ranks the catalogue: an object with `task`, `ram_bytes`, `evidence` (how models are ordered), `chosen`, an array,
+ * best first, of {rank, name, title, parameters, type, source, cached, memory_bytes, tokens_per_second,
+ * prompt_tokens_per_second, time_to_first_token_s, answer_s, standing, benchmarks, licence, task, reasons}, and
+ * `left_out`, of {name, reasons}. Models in the cache are planned from their headers, others from the catalogue's
+ * shapes. Of a model's files the first that meets the conditions counts. SLLM_ERROR_ARGUMENT names what is unknown or
+ * out of range. Caller frees. */
 SLLM_API sllm_status sllm_hub_choose(sllm_hub *hub, const sllm_choose_params *params, char **json, sllm_error *error);
 
 /* Checks machine, libraries, cache and permissions: a JSON array of {check, ok, detail, advice}. Caller frees. */

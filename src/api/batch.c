@@ -1,5 +1,6 @@
 /* Batches: argument checks, then one call into infer/engine.h. */
 #include "api/handles.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "infer/engine.h"
 
@@ -7,14 +8,44 @@ void sllm_batch_params_init(sllm_batch_params *params) {
     if (params) *params = (sllm_batch_params){0};
 }
 
-/* Pages for kv_bytes, or by what is free: never more than n_sequences contexts of `context` pages can use. */
-static int pages_for(uint64_t kv_bytes, uint64_t page_bytes, int context, int n_sequences) {
-    uint64_t most = (uint64_t)context * (uint64_t)n_sequences;
-    if (kv_bytes == 0) {
-        sllm_machine machine;
-        sllm_machine_info(&machine);
-        kv_bytes = machine.memory_free > 0 ? machine.memory_free / 2 : UINT64_MAX;
-    }
+/* What a batch takes of the memory, in bytes. */
+typedef struct needs {
+    uint64_t free;      /* 0: not known */
+    uint64_t model;     /* weights in the form that is multiplied, the program: what is not there yet */
+    uint64_t sequences; /* scratch, logits, and a sampler for each */
+    uint64_t context;   /* keys and values of one context: the least */
+} needs;
+
+static sllm_status count_needs(const sllm_model *model, const sl_engine_params *p, uint64_t context_bytes, needs *out,
+                               sllm_error *error) {
+    sllm_plan_params wanted = {.n_ctx = p->n_ctx, .n_batch = p->n_sequences, .kv_type = p->kv_type};
+    sllm_plan plan;
+    sllm_status status = sllm_model_plan_loaded(model, &wanted, &plan, error);
+    if (status) return status;
+    uint64_t whole = plan.total_bytes - plan.kv_bytes - plan.work_bytes;
+    sllm_memory memory;
+    sllm_memory_info(&memory);
+    *out = (needs){plan.memory_free, whole > memory.anonymous ? whole - memory.anonymous : 0,
+                   plan.work_bytes, context_bytes};
+    return SLLM_OK;
+}
+
+static sllm_status check_needs(const needs *n, int n_sequences, sllm_error *error) {
+    const double mib = 1 << 20;
+    uint64_t sum = n->model;
+    bool fits = sl_add_u64(sum, n->sequences, &sum) && sl_add_u64(sum, n->context, &sum) && sum <= n->free;
+    if (fits || !n->free) return SLLM_OK;
+    return sl_fail(error, SLLM_ERROR_MEMORY, "%d sequences at once need %.0f MiB of memory (the model %.0f, "
+                   "scratch, logits and samplers %.0f, keys and values of one context %.0f) and %.0f MiB are free; take fewer at "
+                   "once or a smaller context", n_sequences, (double)sum / mib, (double)n->model / mib,
+                   (double)n->sequences / mib, (double)n->context / mib, (double)n->free / mib);
+}
+
+/* Pages for kv_bytes, or by what is free beside the rest: never more than n_sequences contexts of `context` pages can
+ * use. */
+static int pages_for(uint64_t kv_bytes, const needs *n, uint64_t page_bytes, int context, int n_sequences) {
+    uint64_t most = (uint64_t)context * (uint64_t)n_sequences, left = n->free - n->model - n->sequences;
+    if (kv_bytes == 0) kv_bytes = !n->free ? UINT64_MAX : left < n->free / 2 ? left : n->free / 2;
     uint64_t pages = kv_bytes / (page_bytes > 0 ? page_bytes : 1);
     if (pages > most) pages = most;
     if (pages < (uint64_t)context) pages = (uint64_t)context;
@@ -29,12 +60,15 @@ sllm_status sllm_batch_new(sllm_model *model, const sllm_batch_params *params, s
     sllm_batch_params_init(&defaults);
     if (!params) params = &defaults;
     sl_engine_params given = {params->n_ctx, params->n_sequences, params->n_rows, 0, params->kv_type,
-                              params->no_prefix_cache};
+                              params->no_prefix_cache, {params->is_cancelled, params->user}};
     uint64_t page_bytes;
     int context;
     sllm_status status = sl_engine_check(sl_model_of(model), &given, &page_bytes, &context, error);
+    needs needed;
+    if (!status) status = count_needs(model, &given, page_bytes * (uint64_t)context, &needed, error);
+    if (!status) status = check_needs(&needed, given.n_sequences, error);
     if (status) return status;
-    given.n_pages = pages_for(params->kv_bytes, page_bytes, context, given.n_sequences);
+    given.n_pages = pages_for(params->kv_bytes, &needed, page_bytes, context, given.n_sequences);
     return sl_engine_new(sl_model_of(model), &given, batch, error);
 }
 
@@ -59,9 +93,9 @@ sllm_status sllm_batch_step(sllm_batch *batch, bool *more, sllm_error *error) {
     bool left = false;
     if (more) *more = false;
     if (!batch) return sl_fail(error, SLLM_ERROR_ARGUMENT, "sllm_batch_step: batch is NULL");
-    sl_engine_step(batch, &left);
+    sllm_status status = sl_engine_step(batch, &left, error);
     if (more) *more = left;
-    return SLLM_OK;
+    return status;
 }
 
 void sllm_batch_wait(sllm_batch *batch, double seconds) {

@@ -6,6 +6,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void to_hex(const unsigned char digest[crypto_hash_sha256_BYTES], char hex[65]) {
     sodium_bin2hex(hex, 65, digest, crypto_hash_sha256_BYTES);
@@ -43,5 +44,31 @@ sllm_status sl_sha256_file(const char *path, char hex[65],
     if (!status) to_hex(digest, hex);
     free(chunk);
     fclose(file);
+    return status;
+}
+
+sllm_status sl_sha256_read(int fd, const char *name, char hex[65],
+                           bool (*on_data)(void *user, const void *data, size_t size), void *user, sllm_error *error) {
+    enum { CHUNK = 1 << 18 };
+    unsigned char digest[crypto_hash_sha256_BYTES], *chunk = malloc(CHUNK);
+    crypto_hash_sha256_state state;
+    sllm_status status = SLLM_OK;
+    ssize_t n = 1;
+    if (!chunk) return sl_fail_memory(error, "checksum", CHUNK);
+    crypto_hash_sha256_init(&state);
+    while (!status && n != 0) {
+        n = read(fd, chunk, CHUNK);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            status = sl_fail_errno(error, "read", name);
+            break;
+        }
+        crypto_hash_sha256_update(&state, chunk, (unsigned long long)n);
+        if (on_data && !on_data(user, chunk, (size_t)n))
+            status = sl_fail(error, SLLM_ERROR_CANCELLED, "%s: checksum cancelled", name);
+    }
+    crypto_hash_sha256_final(&state, digest);
+    if (!status) to_hex(digest, hex);
+    free(chunk);
     return status;
 }

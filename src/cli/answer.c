@@ -70,10 +70,10 @@ const cli_option cli_answer_options[] = {
     {0},
 };
 
-static const char *const speculate_words[] = {"off", "lookup", NULL};
+const char *const cli_speculate_words[] = {"off", "lookup", NULL};
 
 const cli_option cli_speculation_options[] = {
-    {"speculate", 0, CLI_WORD, .fallback = "off", .words = speculate_words,
+    {"speculate", 0, CLI_WORD, .fallback = "off", .words = cli_speculate_words,
      .offset = offsetof(cli_speculation_values, speculate),
      .help = "Guess the next tokens from what followed the last ones before, and compute them at once: faster where an "
              "answer repeats its prompt or itself. Changes no answer"},
@@ -190,17 +190,26 @@ int cli_choices_split(cli_app *app, const char *list, cli_choices *out) {
 
 /* ---------------------------------------------------------------- speculation */
 
+/* What `model` will take in a session of n_ctx, but for what loading it has taken already. */
+static uint64_t still_to_take(const sllm_model *model, size_t n_ctx, int kv_type) {
+    sllm_plan_params wanted = {.n_ctx = (int)n_ctx, .kv_type = (sllm_kv_type)kv_type};
+    sllm_plan plan;
+    if (sllm_model_plan_loaded(model, &wanted, &plan, NULL)) return 0;
+    return plan.total_bytes - plan.vocabulary_bytes - plan.program_bytes;
+}
+
 int cli_draft_load(cli_app *app, const cli_speculation_values *values, const cli_model_values *how,
                    const sllm_model *model, const sllm_session *session, cli_draft *draft) {
     sllm_error error = {0};
     sllm_model_info info;
     if (!values->draft) return CLI_OK;
     if (values->speculate) return cli_usage(app, "--speculate lookup and --draft: give one way to guess");
-    int status = cli_load(app, values->draft, how, false, &draft->model);
+    size_t n_ctx = sllm_session_capacity(session);
+    cli_beside beside = {.bytes = still_to_take(model, n_ctx, how->kv_type)};
+    int status = cli_load_beside(app, values->draft, how, &beside, &draft->model);
     if (status) return status;
     if (sllm_draft_check(model, draft->model, &error)) return cli_error(app, &error);
     sllm_model_get_info(draft->model, &info);
-    size_t n_ctx = sllm_session_capacity(session);
     sllm_session_params params = {.n_ctx = n_ctx < (size_t)info.n_ctx_train ? (int)n_ctx : info.n_ctx_train,
                                   .kv_type = (sllm_kv_type)how->kv_type};
     return sllm_session_new(draft->model, &params, &draft->session, &error) ? cli_error(app, &error) : CLI_OK;

@@ -30,6 +30,7 @@ typedef struct cli_speculation_values {
     int speculate; /* 0: off, 1: look-up */
     const char *draft; /* MODEL, or NULL */
 } cli_speculation_values;
+extern const char *const cli_speculate_words[];
 extern const cli_option cli_speculation_options[];
 
 /* Parameters of one generation with what they borrow. Made by cli_ask_init, freed by cli_ask_free. */

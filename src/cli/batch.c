@@ -12,13 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LONGEST_LEFT = 9999 * 3600 }; /* seconds that the progress tells at most */
+
 typedef struct batch_values {
     cli_prompt_values prompt; /* file and examples */
     cli_answer_values answer;
     cli_sampling_values sampling;
     cli_model_values model;
     const char *in, *out, *choices;
-    int parallel;
+    int parallel, speculate;
     bool raw, strict, restart, no_prefix_cache, quiet, json;
 } batch_values;
 
@@ -53,6 +55,8 @@ struct batch {
     size_t n_resumed; /* lines that the output held at the beginning */
     size_t n_errors;
     bool input_ended;
+    size_t broke_at;  /* the line at which something failed that is no fault of a line; 0: nothing has */
+    char why[1024];
     double began, printed;
 };
 
@@ -87,22 +91,20 @@ static void put_hash(sl_buffer *out, const char *key, const sl_buffer *text) {
     sl_json_put_string(out, key, hex);
 }
 
-/* What the answers depend on, each under the name that a message calls it by. Not how many are computed at once, nor by
- * how many threads: these change no answer. */
+/* What the answers depend on, each under the name that a message calls it by. Not how many are computed at once, by how
+ * many threads, or with what guesses: these change no answer. */
 static int make_identity(batch *b) {
     const batch_values *v = b->values;
     sl_buffer *out = &b->identity;
-    sllm_model_info info;
     sllm_machine machine;
-    sllm_model_get_info(b->model, &info);
+    sllm_error error = {0};
+    char model[65];
+    if (sllm_model_fingerprint(b->model, model, &error)) return cli_error(b->app, &error);
     sllm_machine_info(&machine);
-    const char *slash = strrchr(info.path, '/');
-    char model[512];
-    snprintf(model, sizeof model, "%s of %llu bytes", slash && slash[1] ? slash + 1 : info.path,
-             (unsigned long long)info.file_bytes);
     sl_buffer_putc(out, '{');
     sl_json_put_string(out, "input", b->input.sha256);
     sl_json_put_string(out, "model", model);
+    sl_json_put_string(out, "version of sllm", sllm_version());
     sl_json_put_string(out, "kernels", machine.kernels);
     put_hash(out, "prompt file", &b->form_text);
     put_hash(out, "examples file", &b->examples);
@@ -133,7 +135,8 @@ static void print_progress(batch *b, bool final) {
             b->output.n_lines, b->input.n_lines, rate,
             seconds > 0 ? (double)stats.completion_tokens / seconds : 0);
     if (rate > 0 && left > 0) {
-        unsigned s = (unsigned)((double)left / rate + 0.5);
+        double estimate = (double)left / rate + 0.5; /* of a slow beginning it may be any number */
+        unsigned s = estimate < LONGEST_LEFT ? (unsigned)estimate : LONGEST_LEFT;
         if (s >= 3600) fprintf(stderr, ", %u:%02u:%02u left", s / 3600, s / 60 % 60, s % 60);
         else fprintf(stderr, ", %u:%02u left", s / 60, s % 60);
     }
@@ -168,9 +171,31 @@ static void fail_job(job *j, const sllm_error *error) {
     j->done = j->failed = true;
 }
 
+/* Ends the run at a failure that another attempt may not meet: it must not become the line's answer. */
+static void break_off(job *j, const sllm_error *error) {
+    batch *b = j->owner;
+    if (b->broke_at && b->broke_at < j->number) return;
+    b->broke_at = j->number;
+    snprintf(b->why, sizeof b->why, "%s", error->message);
+}
+
+/* What a line may be to blame for once it was read and found right: that it does not fit, or leaves nothing to draw. */
+static bool is_fault_of_request(sllm_status status) {
+    return status == SLLM_ERROR_ARGUMENT || status == SLLM_ERROR_CONTEXT || status == SLLM_ERROR_UNSUPPORTED;
+}
+
+/* While it is read also for its text and for what the template makes of it. */
+static bool is_fault_of_line(sllm_status status) {
+    return is_fault_of_request(status) || status == SLLM_ERROR_FORMAT || status == SLLM_ERROR_TEMPLATE;
+}
+
 static void on_done(void *user, sllm_status status, sllm_generation *answer, const sllm_error *error) {
     job *j = user;
     if (status == SLLM_ERROR_CANCELLED) return; /* the batch ends before the line was reached: it is not done */
+    if (status && !is_fault_of_request(status)) {
+        break_off(j, error);
+        return;
+    }
     if (status) {
         fail_job(j, error);
         return;
@@ -207,7 +232,8 @@ static void start_job(batch *b, job *j, const sl_buffer *text) {
     if (!status) status = tokenize_job(b, j, &tokens, &error);
     params->user = j;
     if (!status) status = sllm_batch_add(b->engine, tokens.ids, tokens.n, params, on_done, NULL, &error);
-    if (status) fail_job(j, &error);
+    if (status && is_fault_of_line(status)) fail_job(j, &error);
+    else if (status) break_off(j, &error);
     sllm_tokens_free(&tokens);
 }
 
@@ -217,7 +243,7 @@ static void start_job(batch *b, job *j, const sl_buffer *text) {
 static int read_lines(batch *b) {
     sl_buffer text = {0};
     int status = CLI_OK, more = 1;
-    while (!status && !b->input_ended && b->n_jobs < b->window &&
+    while (!status && !b->input_ended && !b->broke_at && b->n_jobs < b->window && !cli_interrupted() &&
            (more = cli_batch_input_next(&b->input, &text)) == 1) {
         uint64_t seed = b->ask.params.sampler.seed + b->n_read; /* lines of the same prompt shall differ */
         if (++b->n_read <= b->n_resumed) continue;
@@ -258,15 +284,27 @@ static int write_lines(batch *b) {
     return CLI_OK;
 }
 
+static const char *way_on(const batch *b) {
+    return b->output.continues ? "; the same command goes on from there" : "";
+}
+
+static bool is_interrupted(void *user) {
+    (void)user;
+    return cli_interrupted();
+}
+
 static int answer_lines(batch *b) {
     int status = CLI_OK;
     bool more;
     while (!status && !(b->input_ended && b->n_jobs == 0)) {
         status = read_lines(b);
         if (!status && cli_interrupted()) status = CLI_INTERRUPTED;
-        if (!status) sllm_batch_step(b->engine, &more, NULL);
+        if (!status && !b->broke_at && sllm_batch_step(b->engine, &more, NULL)) status = CLI_INTERRUPTED;
         int written = write_lines(b); /* what is complete, also when it ends here */
         if (!status) status = written;
+        if (!status && b->broke_at)
+            status = cli_failure(b->app, "line %zu could not be answered: %s; %zu lines are written%s", b->broke_at,
+                                 b->why, b->output.n_lines, way_on(b));
         if (!status) print_progress(b, false);
     }
     return status;
@@ -327,7 +365,7 @@ static int load(batch *b) {
     const batch_values *v = b->values;
     sllm_error error = {0};
     sllm_model_info info;
-    int status = cli_load(b->app, b->name, &v->model, false, &b->model);
+    int status = cli_load_beside(b->app, b->name, &v->model, &(cli_beside){.n_sequences = v->parallel}, &b->model);
     if (!status) status = cli_ask_init(&b->ask, b->app, b->model, &v->sampling, &v->answer);
     if (status) return status;
     sllm_model_get_info(b->model, &info);
@@ -338,15 +376,19 @@ static int load(batch *b) {
     b->ask.params.is_cancelled = NULL;
     b->ask.params.choices = (const char *const *)b->choices.items;
     b->ask.params.n_choices = b->choices.n;
+    if (v->speculate) b->ask.params.speculation = SLLM_SPECULATION_LOOKUP;
     b->defaults = (cli_batch_defaults){.params = b->ask.params, .form = v->prompt.file ? &b->form : NULL,
                                        .system = v->answer.system, .raw = v->raw, .n_vocab = info.n_vocab};
     b->defaults.examples = b->examples.data ? b->examples.data : "";
     sllm_batch_params params = {.n_ctx = v->model.ctx, .n_sequences = v->parallel,
-                                .kv_type = (sllm_kv_type)v->model.kv_type, .no_prefix_cache = v->no_prefix_cache};
+                                .kv_type = (sllm_kv_type)v->model.kv_type, .no_prefix_cache = v->no_prefix_cache,
+                                .is_cancelled = is_interrupted};
     b->window = 16 * (size_t)v->parallel < 64 ? 64 : 16 * (size_t)v->parallel;
     b->jobs = calloc(b->window, sizeof *b->jobs);
     if (!b->jobs) return cli_failure(b->app, "out of memory");
-    return sllm_batch_new(b->model, &params, &b->engine, &error) ? cli_error(b->app, &error) : CLI_OK;
+    sllm_status failed = sllm_batch_new(b->model, &params, &b->engine, &error);
+    if (failed == SLLM_ERROR_MEMORY) return cli_failure(b->app, "%s (--parallel, --ctx)", error.message);
+    return failed ? cli_error(b->app, &error) : CLI_OK;
 }
 
 static int put_summary(batch *b, double seconds) {
@@ -383,7 +425,7 @@ static int conclude(batch *b, int status) {
     }
     if (status == CLI_INTERRUPTED)
         cli_failure(b->app, "interrupted after %zu of %zu lines%s", b->output.n_lines, b->input.n_lines,
-                    b->output.fd >= 0 ? "; the same command goes on from there" : "");
+                    way_on(b));
     if (status == CLI_OK && whole && b->n_errors)
         status = cli_failure(b->app, "%zu of %zu lines have errors, which their lines of %s say", b->n_errors,
                              b->output.n_lines, !strcmp(b->values->out, "-") ? "standard output" : b->values->out);
@@ -404,6 +446,7 @@ static int answer_file(batch *b) {
         fprintf(stderr, "sllm: batch: %zu of %zu lines are there already\n", b->n_resumed, b->input.n_lines);
     b->began = b->printed = sl_clock();
     status = answer_lines(b);
+    if (!status) status = cli_batch_input_check(&b->input);
     status = conclude(b, status);
     return cli_batch_output_close(&b->output, status);
 }
@@ -441,8 +484,8 @@ static const cli_option batch_options[] = {
     {"in", 'i', CLI_TEXT, "FILE.jsonl", .offset = offsetof(batch_values, in),
      .help = "The lines to answer; - is standard input"},
     {"out", 'o', CLI_TEXT, "FILE.jsonl", .offset = offsetof(batch_values, out),
-     .help = "Where the answers go, a line for each; a file that this command has begun is continued. - is standard "
-             "output"},
+     .help = "Where the answers go, a line for each; a file that this command has begun is continued, a pipe or device "
+             "only written. - is standard output"},
     {"prompt-file", 'f', CLI_TEXT, "FILE", .offset = offsetof(batch_values, prompt) + offsetof(cli_prompt_values, file),
      .help = "Make each prompt of FILE, its slots {{key}} filled from the line's fields; \\{{ writes {{ itself"},
     {"examples", 0, CLI_TEXT, "FILE.jsonl",
@@ -457,6 +500,10 @@ static const cli_option batch_options[] = {
              "memory. Changes no answer"},
     {"no-prefix-cache", 0, CLI_FLAG, .offset = offsetof(batch_values, no_prefix_cache),
      .help = "Compute every prompt whole, though another began as it does. Changes no answer"},
+    {"speculate", 0, CLI_WORD, .fallback = "off", .words = cli_speculate_words,
+     .offset = offsetof(batch_values, speculate),
+     .help = "Guess the next tokens of an answer that is computed alone (--parallel 1, the last one) from what followed "
+             "the last ones before. Changes no answer"},
     {"strict", 0, CLI_FLAG, .offset = offsetof(batch_values, strict),
      .help = "Stop at the first line that is at fault; without it its line of the output says what is wrong"},
     {"restart", 0, CLI_FLAG, .offset = offsetof(batch_values, restart),
@@ -492,7 +539,7 @@ const cli_command cli_command_batch = {
         "N - 1.\n\n"
         "A line is written when it and all before it are done, so what a kill can lose is what was being computed. The "
         "same command then goes on where the output ends. FILE.jsonl.state beside it holds the input's SHA-256, the "
-        "model, the options and the seed; when any of them has changed, going on is refused.",
+        "model's fingerprint, the version, the options and the seed; when any of them has changed, going on is refused.",
     .groups = batch_groups,
     .values_size = sizeof(batch_values),
     .min_arguments = 1,

@@ -46,15 +46,18 @@ typedef struct cli_batch_input {
     sl_buffer piped;   /* all of a pipe */
     size_t at;         /* in piped */
     bool is_piped;
-    size_t n_lines;
+    uint64_t size;     /* of a file, when its lines were counted */
+    size_t n_lines, n_given;
     char sha256[65];
 } cli_batch_input;
 
 /* path "-": standard input. Counts the lines. Both return an exit status; the close is needed only after CLI_OK. */
 int cli_batch_input_open(cli_app *app, const char *path, cli_batch_input *input);
 void cli_batch_input_close(cli_batch_input *input);
-/* The next line, as cli_read_line. */
+/* The next line, as cli_read_line; never more than were counted, and fewer are a failure: the file was changed. */
 int cli_batch_input_next(cli_batch_input *input, sl_buffer *line);
+/* At the end: fails when the file is not as long as it was, so that what was answered is not what it holds. */
+int cli_batch_input_check(const cli_batch_input *input);
 
 /* ---------------------------------------------------------------- the output */
 
@@ -64,13 +67,14 @@ typedef struct cli_batch_output {
     cli_app *app;
     const char *path;
     int fd;            /* -1: standard output */
+    bool continues;    /* a regular file, which can be gone on with; else a pipe or a device */
     size_t n_lines;    /* there already, complete */
     size_t n_errors;   /* of these */
 } cli_batch_output;
 
-/* Opens path ("-": standard output) and leaves only complete lines in it. identity: an object of strings; when the file
- * holds something, each must be the one it was made with, and *seed becomes that one's unless seed_given. `restart`
- * empties the file instead. */
+/* Opens path ("-": standard output; of a pipe it waits for the reader) and leaves only complete lines in it. identity: an
+ * object of strings; when the file holds something, each must be the one it was made with, and *seed becomes that one's
+ * unless seed_given. `restart` empties the file instead. */
 int cli_batch_output_open(cli_app *app, const char *path, const cli_batch_input *input, const sl_buffer *identity,
                           bool restart, bool seed_given, uint64_t *seed, cli_batch_output *output);
 /* Writes one whole line, text [length] with its newline, through to the operating system. */

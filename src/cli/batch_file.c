@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PIPE_LIMIT = 256 << 20, STATE_LIMIT = 1 << 20 };
@@ -34,28 +35,45 @@ static int read_pipe(cli_batch_input *input) {
     return CLI_OK;
 }
 
-static bool go_on(void *user, uint64_t done, uint64_t total) {
-    (void)user, (void)done, (void)total;
+typedef struct counting {
+    uint64_t size;
+    size_t n_newlines;
+    char last;
+} counting;
+
+static bool count_data(void *user, const void *data, size_t size) {
+    counting *c = user;
+    const char *at = data, *end = at + size;
+    if (size) c->last = end[-1];
+    c->size += size;
+    while (at < end && (at = memchr(at, '\n', (size_t)(end - at)))) c->n_newlines++, at++;
     return !cli_interrupted();
 }
 
-/* Counts by reading, and comes back to the beginning. */
-static int count_lines(cli_batch_input *input) {
-    sl_buffer line = {0};
-    int more;
-    while ((more = cli_batch_input_next(input, &line)) == 1) input->n_lines++;
-    sl_buffer_free(&line);
-    input->at = input->reader.at = input->reader.end = 0;
-    if (more < 0) return cli_interrupted() ? CLI_INTERRUPTED : CLI_FAILURE;
-    if (!input->is_piped && lseek(input->reader.fd, 0, SEEK_SET) < 0)
-        return cli_failure(input->app, "%s: %s", input->name, strerror(errno));
-    return CLI_OK;
+static size_t lines_counted(const counting *c) { return c->n_newlines + (c->size > 0 && c->last != '\n'); }
+
+static void count_pipe(cli_batch_input *input) {
+    counting counted = {0};
+    if (input->piped.length) count_data(&counted, input->piped.data, input->piped.length);
+    input->n_lines = lines_counted(&counted);
+}
+
+/* Counts and hashes in one look, and comes back to the beginning. */
+static int count_file(cli_batch_input *input) {
+    counting counted = {0};
+    sllm_error error = {0};
+    int fd = input->reader.fd;
+    if (sl_sha256_read(fd, input->name, input->sha256, count_data, &counted, &error))
+        return cli_error(input->app, &error);
+    if (lseek(fd, 0, SEEK_SET) < 0) return cli_failure(input->app, "%s: %s", input->name, strerror(errno));
+    input->size = counted.size;
+    input->n_lines = lines_counted(&counted);
+    return cli_batch_input_check(input);
 }
 
 int cli_batch_input_open(cli_app *app, const char *path, cli_batch_input *input) {
     bool is_stdin = !strcmp(path, "-");
     struct stat info;
-    sllm_error error = {0};
     *input = (cli_batch_input){.app = app, .name = is_stdin ? "standard input" : path};
     input->reader.fd = is_stdin ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
     if (input->reader.fd < 0 || fstat(input->reader.fd, &info)) {
@@ -66,9 +84,8 @@ int cli_batch_input_open(cli_app *app, const char *path, cli_batch_input *input)
     int status = CLI_OK;
     if (S_ISDIR(info.st_mode)) status = cli_failure(app, "%s: is a folder; a file of JSON lines is needed", path);
     input->is_piped = is_stdin || !S_ISREG(info.st_mode);
-    if (!status && input->is_piped) status = read_pipe(input);
-    else if (!status && sl_sha256_file(path, input->sha256, go_on, NULL, &error)) status = cli_error(app, &error);
-    if (!status) status = count_lines(input);
+    if (!status) status = input->is_piped ? read_pipe(input) : count_file(input);
+    if (!status && input->is_piped) count_pipe(input);
     if (status) cli_batch_input_close(input);
     return status;
 }
@@ -78,10 +95,28 @@ void cli_batch_input_close(cli_batch_input *input) {
     sl_buffer_free(&input->piped);
 }
 
+int cli_batch_input_check(const cli_batch_input *input) {
+    struct stat info;
+    if (input->is_piped) return CLI_OK;
+    if (fstat(input->reader.fd, &info)) return cli_failure(input->app, "%s: %s", input->name, strerror(errno));
+    if ((uint64_t)info.st_size == input->size) return CLI_OK;
+    return cli_failure(input->app, "%s was changed while it was read: %llu bytes, and now %llu", input->name,
+                       (unsigned long long)input->size, (unsigned long long)info.st_size);
+}
+
+static int next_of_file(cli_batch_input *input, sl_buffer *line) {
+    int more = cli_read_line(input->app, &input->reader, input->name, line);
+    if (more != 0) return more;
+    if (!cli_batch_input_check(input))
+        cli_failure(input->app, "%s was changed while it was read: it has fewer lines", input->name);
+    return -1;
+}
+
 int cli_batch_input_next(cli_batch_input *input, sl_buffer *line) {
-    if (!input->is_piped) return cli_read_line(input->app, &input->reader, input->name, line);
     line->length = 0;
-    if (input->at == input->piped.length) return 0;
+    if (input->n_given == input->n_lines) return 0;
+    input->n_given++;
+    if (!input->is_piped) return next_of_file(input, line);
     const char *begin = input->piped.data + input->at;
     size_t left = input->piped.length - input->at;
     const char *newline = memchr(begin, '\n', left);
@@ -100,6 +135,29 @@ static char *state_path(const char *path) {
     sl_buffer name = {0};
     sl_buffer_printf(&name, "%s.state", path);
     return sl_buffer_take(&name, NULL);
+}
+
+/* What stands at STATE must have been written here before it is written anew: never through a link, never over
+ * something else that happens to be called so. */
+static int check_old_state(cli_app *app, const char *state, const cli_batch_input *input) {
+    struct stat info, other;
+    sl_arena arena = {0};
+    sl_buffer text = {0};
+    const sl_json *root = NULL;
+    if (lstat(state, &info))
+        return errno == ENOENT ? CLI_OK : cli_failure(app, "%s: %s", state, strerror(errno));
+    if (!input->is_piped && fstat(input->reader.fd, &other) == 0 && other.st_dev == info.st_dev &&
+        other.st_ino == info.st_ino)
+        return cli_usage(app, "--in %s is where --out keeps its state; give another --out", state);
+    bool ours = S_ISREG(info.st_mode) && !sl_file_read(state, STATE_LIMIT, &text, NULL) &&
+                !sl_json_parse(&arena, text.data ? text.data : "", text.length, state, &root, NULL) &&
+                sl_json_string(sl_json_get(root, "input")) && sl_json_string(sl_json_get(root, "model")) &&
+                sl_json_string(sl_json_get(root, "seed"));
+    sl_buffer_free(&text);
+    sl_arena_free(&arena);
+    if (ours) return CLI_OK;
+    return cli_failure(app, "%s exists and was not written by this command, which keeps there what the output answers; "
+                       "move it away, or give another --out", state);
 }
 
 /* Each string of `now` must be in `then`. */
@@ -154,6 +212,8 @@ static int write_state(cli_app *app, const char *state, const sl_buffer *identit
 /* ---------------------------------------------------------------- the output */
 
 static int io_failure(const cli_batch_output *out) {
+    if (errno == EPIPE)
+        return cli_failure(out->app, "%s: nobody reads it any more; %zu lines were written", out->path, out->n_lines);
     return cli_failure(out->app, "%s: %s", out->path, strerror(errno));
 }
 
@@ -203,38 +263,66 @@ static int check_lines(cli_batch_output *out, const cli_batch_input *input) {
 }
 
 /* A regular file: continued, or begun. */
-static int prepare_file(cli_batch_output *out, const cli_batch_input *input, const struct stat *info,
-                        const sl_buffer *identity, bool restart, bool seed_given, uint64_t *seed) {
-    struct stat other;
-    if (!input->is_piped && fstat(input->reader.fd, &other) == 0 && other.st_dev == info->st_dev &&
-        other.st_ino == info->st_ino)
-        return cli_usage(out->app, "--in and --out are the same file, %s", out->path);
+static int prepare_file(cli_batch_output *out, const cli_batch_input *input, const sl_buffer *identity, bool restart,
+                        bool seed_given, uint64_t *seed) {
+    struct stat info, other;
     if (flock(out->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
         return cli_failure(out->app, "%s: another process is writing it", out->path);
+    if (fstat(out->fd, &info)) return io_failure(out); /* only now: whoever had the lock may have written */
+    if (!input->is_piped && fstat(input->reader.fd, &other) == 0 && other.st_dev == info.st_dev &&
+        other.st_ino == info.st_ino)
+        return cli_usage(out->app, "--in and --out are the same file, %s", out->path);
     char *state = state_path(out->path);
     if (!state) return cli_failure(out->app, "out of memory");
-    bool begins = restart || info->st_size == 0;
-    int status = CLI_OK;
-    if (begins && ftruncate(out->fd, 0)) status = io_failure(out);
-    else if (begins) status = write_state(out->app, state, identity, *seed);
-    else status = check_state(out->app, out->path, state, identity, seed_given, seed);
-    if (!status && !begins) status = cut_partial_line(out, info->st_size);
+    bool begins = restart || info.st_size == 0;
+    int status = begins ? check_old_state(out->app, state, input) : CLI_OK;
+    if (!status && begins && ftruncate(out->fd, 0)) status = io_failure(out);
+    else if (!status && begins) status = write_state(out->app, state, identity, *seed);
+    else if (!status) status = check_state(out->app, out->path, state, identity, seed_given, seed);
+    if (!status && !begins) status = cut_partial_line(out, info.st_size);
     if (!status && !begins) status = check_lines(out, input);
     free(state);
     return status;
 }
 
+/* A pipe or a device, for writing alone: of a pipe opened for both this process would be a reader, and nobody would say
+ * when the real one is gone. Waits for a reader so that Ctrl-C ends it. */
+static int open_stream(cli_batch_output *out) {
+    const struct timespec moment = {0, 50 * 1000 * 1000};
+    while ((out->fd = open(out->path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC)) < 0 && errno == ENXIO) {
+        struct stat info;
+        if (cli_interrupted()) {
+            cli_failure(out->app, "interrupted; nothing has opened %s for reading", out->path);
+            return CLI_INTERRUPTED;
+        }
+        if (stat(out->path, &info) || !S_ISFIFO(info.st_mode)) { /* a device that is not there, a socket */
+            errno = ENXIO;
+            return io_failure(out);
+        }
+        nanosleep(&moment, NULL);
+    }
+    int flags = out->fd < 0 ? -1 : fcntl(out->fd, F_GETFL);
+    return flags < 0 || fcntl(out->fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? io_failure(out) : CLI_OK;
+}
+
+static int open_output(cli_batch_output *out) {
+    struct stat info;
+    bool exists = stat(out->path, &info) == 0;
+    if (exists && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return open_stream(out);
+    out->fd = open(out->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (out->fd < 0 || fstat(out->fd, &info)) return io_failure(out);
+    out->continues = S_ISREG(info.st_mode);
+    if (out->continues) return CLI_OK;
+    return cli_failure(out->app, "%s was a file and is one no more", out->path);
+}
+
 int cli_batch_output_open(cli_app *app, const char *path, const cli_batch_input *input, const sl_buffer *identity,
                           bool restart, bool seed_given, uint64_t *seed, cli_batch_output *out) {
-    struct stat info;
     *out = (cli_batch_output){.app = app, .path = path, .fd = -1};
     if (!strcmp(path, "-")) return CLI_OK;
-    out->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (out->fd < 0) out->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC); /* a pipe or a device */
-    if (out->fd < 0 || fstat(out->fd, &info)) return io_failure(out);
-    int status = CLI_OK;
-    if (S_ISREG(info.st_mode)) status = prepare_file(out, input, &info, identity, restart, seed_given, seed);
-    if (status) close(out->fd);
+    int status = open_output(out);
+    if (!status && out->continues) status = prepare_file(out, input, identity, restart, seed_given, seed);
+    if (status && out->fd >= 0) close(out->fd);
     return status;
 }
 

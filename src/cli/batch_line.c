@@ -70,14 +70,16 @@ static sllm_status read_seed(const sl_json *value, uint64_t *seed, sllm_error *e
     return SLLM_OK;
 }
 
-/* Strings of an array in the arena, their number in *n; a single string counts as an array of it when `single`. */
+/* Strings of an array in the arena, their number in *n; a single string counts as an array of it when `single`, and
+ * otherwise there must be some. */
 static sllm_status read_texts(cli_batch_line *line, const sl_json *value, bool single, const char *const **texts,
                               size_t *n, sllm_error *error) {
     const char *must = single ? "a string or an array of strings, none empty or with a NUL"
-                              : "an array of strings, none empty or with a NUL";
+                              : "an array of strings, at least one, and none empty or with a NUL";
     bool alone = single && value->type == SL_JSON_STRING;
     size_t count = alone ? 1 : value->length;
     if (!alone && value->type != SL_JSON_ARRAY) return bad_field(error, value, must);
+    if (!single && count == 0) return bad_field(error, value, must); /* no choices would be anything at all */
     const char **list = sl_arena_array(&line->arena, count + 1, sizeof *list);
     if (!list) return sl_fail_memory(error, "reading a line", count * sizeof *list);
     for (size_t i = 0; i < count; i++) {
@@ -236,10 +238,19 @@ static sllm_status read_id(cli_batch_line *line, const sl_json *value, sllm_erro
     return line->id ? SLLM_OK : sl_fail_memory(error, "reading a line", text.length);
 }
 
+/* One of the two would be lost without a word. */
+static sllm_status check_once(const sl_json *root, const sl_json *member, sllm_error *error) {
+    for (const sl_json *m = root->first; m != member; m = m->next)
+        if (m->key_length == member->key_length && !memcmp(m->key, member->key, m->key_length))
+            return sl_fail(error, SLLM_ERROR_FORMAT, "/%.*s: stands there twice", (int)member->key_length, member->key);
+    return SLLM_OK;
+}
+
 static sllm_status read_fields(const cli_batch_defaults *d, const sl_json *root, cli_batch_line *line,
                                sllm_error *error) {
     sllm_status status = SLLM_OK;
     for (const sl_json *m = root->first; m && !status; m = m->next) {
+        if ((status = check_once(root, m, error))) break; /* quadratic, but of known fields only */
         const struct parameter *parameter = find_parameter(m->key, m->key_length);
         bool is_slot = d->form && cli_form_has_slot(d->form, m->key, m->key_length);
         bool is_prompt = is_named("prompt", m->key, m->key_length) || is_named("messages", m->key, m->key_length);

@@ -263,8 +263,9 @@ const cli_command cli_command_bench = {
         "Only forward passes are timed: no sampling and no text. Of a prompt the logits of the last token are computed.\n\n"
         "tokens/s is of all sequences together. GB/s counts the weights, keys and values that a forward needs; read and "
         "int8 are shares of what this machine reads and multiplies at most, which is measured first (`sllm show --cpu`). "
-        "logits is a hash of the first sequence's last logits: it is the same for any number of threads, sequences and "
-        "repetitions.",
+        "logits is a hash of the first sequence's last logits. Rows of the same depth and number of tokens have the "
+        "same hash, whatever the test, the threads, the sequences and the repetitions; by default prompts and generation "
+        "differ in tokens (--prompt 64 --generate 64 compares them).",
     .groups = bench_groups,
     .values_size = sizeof(bench_values),
     .min_arguments = 1,

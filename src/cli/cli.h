@@ -169,7 +169,16 @@ int cli_hub_params(cli_app *app, sllm_hub_params *params);
 /* MODEL into a path that sllm_model_load takes. `pull`: download it when it is a name not in the cache; without it that
  * is an error saying `sllm pull NAME`. The caller frees *path with sllm_free. */
 int cli_resolve(cli_app *app, const char *name, bool pull, char **path);
-/* Resolves and loads. values NULL (vocabulary only) or the command's. */
+/* What else will take memory once a model computes. */
+typedef struct cli_beside {
+    int n_sequences; /* that it computes at once; 0: 1 */
+    uint64_t bytes;  /* of another model, which is loaded and has not been used yet */
+} cli_beside;
+
+/* Resolves and loads. values NULL (vocabulary only) or the command's. A model that will not fit the memory that is free
+ * is refused. */
+int cli_load_beside(cli_app *app, const char *name, const cli_model_values *values, const cli_beside *beside,
+                    sllm_model **model);
 int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model);
 
 /* A tensor file by path; a name that is no path is resolved as a MODEL. */

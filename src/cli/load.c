@@ -105,19 +105,30 @@ static bool on_load(void *user, double fraction) {
     return !cli_interrupted();
 }
 
-/* What cannot fit the memory that is free is refused before anything is computed, in numbers. */
-static int check_memory(cli_app *app, const char *name, const cli_model_values *values, const sllm_model *model) {
-    sllm_plan_params wanted = {.n_ctx = values->ctx, .kv_type = (sllm_kv_type)values->kv_type};
+/* What cannot fit the memory that is free is refused before anything is computed, in numbers. Of a batch one context is
+ * counted: when memory is short it makes do with fewer of them (infer/engine.h). */
+static int check_memory(cli_app *app, const char *name, const cli_model_values *values, const cli_beside *beside,
+                        const sllm_model *model) {
+    sllm_model_info info;
     sllm_plan plan;
-    char needed[32], available[32];
-    if (sllm_model_plan_loaded(model, &wanted, &plan, NULL) || plan.fits || !plan.memory_free) return CLI_OK;
-    cli_format_bytes(plan.total_bytes, needed);
+    char needed[32], available[32], other[32];
+    sllm_model_get_info(model, &info);
+    int ctx = values->ctx < info.n_ctx_train ? values->ctx : info.n_ctx_train; /* a draft's may be shorter */
+    sllm_plan_params wanted = {.n_ctx = ctx, .n_batch = beside->n_sequences, .kv_type = (sllm_kv_type)values->kv_type};
+    if (sllm_model_plan_loaded(model, &wanted, &plan, NULL) || !plan.memory_free) return CLI_OK;
+    uint64_t bytes = plan.total_bytes - plan.kv_bytes + plan.kv_bytes / (uint64_t)plan.n_batch;
+    uint64_t left = beside->bytes < plan.memory_free ? plan.memory_free - beside->bytes : 0;
+    if (bytes <= left) return CLI_OK;
+    cli_format_bytes(bytes, needed);
     cli_format_bytes(plan.memory_free, available);
-    return cli_failure(app, "%s with a context of %d needs %s of memory and %s are free; `sllm plan` says what a smaller "
-                       "--ctx takes", name, plan.n_ctx, needed, available);
+    cli_format_bytes(beside->bytes, other);
+    return cli_failure(app, "%s with a context of %d needs %s of memory%s%s%s and %s are free; `sllm plan` says what a "
+                       "smaller --ctx takes", name, plan.n_ctx, needed, beside->bytes ? " beside the " : "",
+                       beside->bytes ? other : "", beside->bytes ? " of the model that it drafts for" : "", available);
 }
 
-int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model) {
+static int load(cli_app *app, const char *name, const cli_model_values *values, const cli_beside *beside,
+                bool vocab_only, sllm_model **model) {
     char *path = NULL;
     sllm_error error = {0};
     sllm_model_params params;
@@ -129,10 +140,19 @@ int cli_load(cli_app *app, const char *name, const cli_model_values *values, boo
     params.on_progress = on_load;
     if (values) params.n_threads = values->threads, params.exact = values->exact;
     if (sllm_model_load(path, &params, model, &error)) status = model_error(app, &error);
-    else if (values && !vocab_only) status = check_memory(app, name, values, *model);
+    else if (values && !vocab_only) status = check_memory(app, name, values, beside, *model);
     if (status) sllm_model_free(*model), *model = NULL;
     sllm_free(path);
     return status;
+}
+
+int cli_load(cli_app *app, const char *name, const cli_model_values *values, bool vocab_only, sllm_model **model) {
+    return load(app, name, values, &(cli_beside){0}, vocab_only, model);
+}
+
+int cli_load_beside(cli_app *app, const char *name, const cli_model_values *values, const cli_beside *beside,
+                    sllm_model **model) {
+    return load(app, name, values, beside, false, model);
 }
 
 /* ---------------------------------------------------------------- tensor files */

@@ -103,14 +103,15 @@ static void put_logprobs(const run *r, const sllm_generation *answer, sl_buffer 
     sl_buffer_putc(out, ']');
 }
 
-/* rows: tokens computed for the answer; what is more than completion_tokens was guessed wrong. */
+/* rows: tokens computed, the prompt's included; a plain answer has one for each token of the prompt that was not reused
+ * and of the answer but the last. */
 static void put_speculation(const sllm_generation *answer, sl_buffer *out) {
     sl_json_key(out, "speculation");
     sl_buffer_putc(out, '{');
     sl_json_put_int(out, "proposed", (int64_t)answer->proposed_tokens);
     sl_json_put_int(out, "accepted", (int64_t)answer->accepted_tokens);
-    sl_json_put_int(out, "rows",
-                    (int64_t)(answer->completion_tokens + answer->proposed_tokens - answer->accepted_tokens));
+    sl_json_put_int(out, "rows", (int64_t)answer->rows);
+    sl_json_put_int(out, "draft_rows", (int64_t)answer->draft_rows);
     sl_buffer_putc(out, '}');
 }
 

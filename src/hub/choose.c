@@ -2,6 +2,7 @@
 #include "hub/choose.h"
 
 #include "base/error.h"
+#include "base/machine.h"
 #include "base/text.h"
 #include "model/plan.h"
 
@@ -17,6 +18,7 @@ enum { MOST_REASONS = 8, REASON = 400 };
 /* A model of the catalogue under consideration. */
 typedef struct candidate {
     const sl_json *entry;
+    size_t order;                /* in the catalogue */
     bool chosen, cached, stated; /* stated: its makers name the task */
     double standing, answer_s;
     char type[24];               /* of the file that counts */
@@ -222,7 +224,7 @@ static int compare(const void *left, const void *right) {
     if (a->chosen != b->chosen) return a->chosen ? -1 : 1;
     if (a->chosen && a->standing != b->standing) return a->standing > b->standing ? -1 : 1;
     if (a->chosen && parameters_of(a) != parameters_of(b)) return parameters_of(a) > parameters_of(b) ? -1 : 1;
-    return a->entry < b->entry ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
 }
 
 static void put_reasons(sl_buffer *out, const candidate *c) {
@@ -334,7 +336,7 @@ static sllm_status read_params(sllm_hub *hub, const sllm_choose_params *p, choic
                        "tokens", ch->n_ctx, ch->n_prompt, ch->n_answer);
     if (ch->ram) return SLLM_OK;
     sllm_machine machine;
-    sllm_machine_info(&machine);
+    sl_machine_read(&machine);
     ch->ram = machine.memory_free;
     return SLLM_OK;
 }
@@ -350,7 +352,7 @@ sllm_status sllm_hub_choose(sllm_hub *hub, const sllm_choose_params *params, cha
     candidate *list = calloc(hub->models->length ? hub->models->length : 1, sizeof *list);
     if (!list) return sl_fail_memory(error, "the list of models", 0);
     for (const sl_json *entry = hub->models->first; entry; entry = entry->next, n++) {
-        list[n].entry = entry;
+        list[n].entry = entry, list[n].order = n;
         consider(&ch, &list[n]);
     }
     qsort(list, n, sizeof *list, compare);

@@ -3,8 +3,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/machine.h"
 #include "base/text.h"
 #include "hub/process.h"
+#include "tensor/kernels.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <curl/curl.h>
@@ -47,12 +49,13 @@ static void put(report *to, const char *check, bool ok, const char *advice, cons
 }
 
 static void check_machine(report *to) {
-    sllm_machine machine = {0};
-    sllm_machine_info(&machine);
-    put(to, "processor", strcmp(machine.kernels, "scalar") != 0,
+    sllm_machine machine;
+    sl_machine_read(&machine);
+    const char *kernels = sl_kernels_name();
+    put(to, "processor", strcmp(kernels, "scalar") != 0,
         "only the slow scalar kernels run here: is SLLM_CPU set, or does a virtual machine hide AVX2?",
         "%s, %d thread%s, kernels %s (%s)", machine.cpu, machine.n_cpus, machine.n_cpus == 1 ? "" : "s",
-        machine.kernels, machine.features);
+        kernels, machine.features);
     put(to, "memory", machine.memory_free >= 512ull << 20,
         "close programs, or use a smaller or more strongly quantised model (`sllm plan MODEL` says what it takes)",
         "%.1f GB free of %.1f GB", (double)machine.memory_free / 1e9, (double)machine.memory_total / 1e9);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/machine.h"
 #include "base/rng.h"
 #include "model/forward.h"
 #include "model/plan.h"
@@ -66,7 +67,7 @@ static int pages_of(int positions) { return (positions + SL_PAGE - 1) / SL_PAGE;
 static sllm_status check_memory(const bench_case *b, sllm_error *error) {
     sllm_machine machine;
     if (!b->n_tokens) return SLLM_OK;
-    sllm_machine_info(&machine);
+    sl_machine_read(&machine);
     uint64_t one = sl_kv_pool_bytes(&b->model->config, b->kv_type, pages_of(length_of(b)));
     if (machine.memory_free == 0 || one <= machine.memory_free / (uint64_t)b->n_batch) return SLLM_OK;
     return sl_fail(error, SLLM_ERROR_MEMORY, "keys and values of %d sequences of %d positions take %.1f GB, but %.1f GB of "

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "infer/generate.h"
+#include "model/plan.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -16,6 +17,7 @@ enum { WORTH_WAITING = 16 }; /* tokens of a prompt that another is about to comp
 /* A want of SL_TURN_ROWS is never cut, so a step has room for it. */
 enum { SEQUENCES_MOST = 1024, ROWS_LEAST = 16, ROWS_MOST = 8192, DEFAULT_SEQUENCES = 8, DEFAULT_ROWS = 256 };
 _Static_assert((int)ROWS_LEAST >= (int)SL_TURN_ROWS, "the widest want fits a step");
+_Static_assert((int)SL_TURN_ROWS - 1 == (int)SL_PLAN_SPARE_ROWS, "a plan counts the rows of logits");
 
 /* ---------------------------------------------------------------- life */
 
@@ -58,8 +60,10 @@ static sllm_status allocate(sl_engine *e, sllm_error *error) {
     e->logits = malloc(bytes);
     e->parts = calloc(n, sizeof *e->parts);
     e->part_of = calloc(n, sizeof *e->part_of);
+    e->before = calloc(n, sizeof *e->before);
     e->running = calloc(n, sizeof *e->running);
-    if (!e->logits || !e->parts || !e->part_of || !e->running) return sl_fail_memory(error, "making a batch", bytes);
+    if (!e->logits || !e->parts || !e->part_of || !e->before || !e->running)
+        return sl_fail_memory(error, "making a batch", bytes);
     pthread_condattr_t attributes; /* waiting is for a length of time, whatever the wall clock does */
     if (pthread_condattr_init(&attributes)) return sl_fail_memory(error, "making a batch", 0);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -84,6 +88,7 @@ sllm_status sl_engine_new(const sl_model *model, const sl_engine_params *p, sl_e
     e->model = model;
     e->n_ctx = p->n_ctx, e->n_sequences = p->n_sequences, e->n_rows = p->n_rows;
     e->caches = !p->no_prefix_cache;
+    e->cancel = p->cancel;
     int64_t pages = (int64_t)pages_of(p->n_ctx) * p->n_sequences;
     int least = pages_of(p->n_ctx), most = (int)(pages < INT32_MAX ? pages : INT32_MAX);
     int n_pages = p->n_pages > 0 ? p->n_pages : most;
@@ -142,6 +147,7 @@ static void end_running(sl_engine *e, int at, sllm_status status, const sllm_err
     pthread_mutex_lock(&e->lock);
     memmove(&e->running[at], &e->running[at + 1], (size_t)(e->n_running - at - 1) * sizeof *e->running);
     e->n_running--;
+    if (at < e->first) e->first--;
     pthread_mutex_unlock(&e->lock);
     end_request(e, r, status, failure);
 }
@@ -170,6 +176,7 @@ void sl_engine_free(sl_engine *e) {
     free(e->logits);
     free(e->parts);
     free(e->part_of);
+    free(e->before);
     free(e->running);
     if (e->lock_made) {
         pthread_mutex_destroy(&e->lock);
@@ -343,7 +350,9 @@ static sllm_status give_timeline(sl_engine *e, sl_request *r, const sl_kv *from,
     if (!status && length > 0) status = sl_kv_fork(from, (int)length, r->kv, error);
     if (status) return status;
     int needed = sl_kv_pages_needed(r->kv, (int)(sl_turn_longest(&r->turn) - length));
-    while ((*fits = spare(e) >= needed) == false && sl_prefix_evict(&e->prefixes)) continue;
+    /* Nothing is thrown out in vain. With nobody running it never is: all the pages together are enough. */
+    bool may_fit = e->n_running == 0 || spare(e) + sl_prefix_yield(&e->prefixes) >= needed;
+    while ((*fits = spare(e) >= needed) == false && may_fit && sl_prefix_evict(&e->prefixes)) continue;
     if (*fits) {
         r->out.reused_tokens = length;
         return SLLM_OK;
@@ -414,16 +423,20 @@ static int add_part(sl_engine *e, int at, int most, int *logits_left) {
     return n;
 }
 
-/* Those who want a few rows come first, each in its turn; then prompts, oldest first, which always get some. */
+/* Those who want a few rows come first, each in its turn; then prompts, oldest first, which always get some. Where not
+ * all had a turn, the next step begins with the first who had none. */
 static void plan(sl_engine *e) {
-    int left = e->n_rows, logits_left = e->n_logits, least = e->n_rows / 4 > 0 ? e->n_rows / 4 : 1;
+    int left = e->n_rows, logits_left = e->n_logits, least = e->n_rows / 4 > 0 ? e->n_rows / 4 : 1, next = -1;
     e->n_parts = 0;
     if (e->first >= e->n_running) e->first = 0;
-    for (int i = 0; i < e->n_running && left > 0; i++) {
+    for (int i = 0; i < e->n_running; i++) {
         int at = (e->first + i) % e->n_running;
-        if (rows_left(e->running[at]) <= SL_TURN_ROWS) left -= add_part(e, at, left, &logits_left);
+        if (rows_left(e->running[at]) > SL_TURN_ROWS) continue;
+        int added = left > 0 ? add_part(e, at, left, &logits_left) : 0;
+        if (added == 0 && next < 0) next = at;
+        left -= added;
     }
-    e->first++;
+    e->first = next < 0 ? e->first + 1 : next;
     if (left < least) left = least;
     for (int at = 0; at < e->n_running && left > 0; at++)
         if (rows_left(e->running[at]) > SL_TURN_ROWS) left -= add_part(e, at, left, &logits_left);
@@ -433,11 +446,12 @@ static void plan(sl_engine *e) {
  * beside others serve more. */
 static sllm_status deliver(sl_engine *e, sl_request *r, const sl_part *part, const float *logits, sllm_error *error) {
     if (part->n_logits == 0) return SLLM_OK; /* a piece of a prompt */
-    bool measured = e->n_parts == 1 && r->turn.phase == SL_TURN_ANSWER && part->n == part->n_logits;
+    bool noted = r->turn.phase == SL_TURN_ANSWER && part->n == part->n_logits;
+    double seconds = e->n_parts == 1 ? e->seconds : 0; /* beside others its share of the time is not known */
     size_t accepted = r->out.accepted_tokens;
     sllm_status status = sl_turn_take(&r->turn, logits, error);
     if (status || r->turn.done) return status;
-    if (measured) sl_speculator_note(&r->speculator, r->want.n - 1, r->out.accepted_tokens - accepted, e->seconds);
+    if (noted) sl_speculator_note(&r->speculator, r->want.n - 1, r->out.accepted_tokens - accepted, seconds);
     if (e->n_running == 1) status = sl_speculator_propose(&r->speculator, &r->turn, (sl_cancel){0}, error);
     sl_turn_want(&r->turn, &r->want);
     sl_kv_truncate(r->kv, (int)r->want.keep);
@@ -445,14 +459,17 @@ static sllm_status deliver(sl_engine *e, sl_request *r, const sl_part *part, con
 }
 
 /* Computes parts [first, first + n); logits: where those of the first of them go. */
-static sllm_status compute(sl_engine *e, int first, int n, float *logits, sllm_error *error) {
-    sl_forward_params params = {.logits = logits};
+static sllm_status compute(sl_engine *e, int first, int n, float *logits, sl_cancel cancel, sllm_error *error) {
+    sl_forward_params params = {.logits = logits, .is_cancelled = cancel.is_cancelled, .user = cancel.user};
     double began = sl_clock();
     sllm_status status = sl_forward_batch(e->model, e->work, &e->parts[first], n, &params, error);
     if (status) return status;
     e->seconds = sl_clock() - began;
     size_t rows = 0;
-    for (int i = 0; i < n; i++) rows += (size_t)e->parts[first + i].n;
+    for (int i = first; i < first + n; i++) {
+        rows += (size_t)e->parts[i].n;
+        e->running[e->part_of[i]]->out.rows += (size_t)e->parts[i].n;
+    }
     pthread_mutex_lock(&e->lock);
     e->stats.rows += rows;
     pthread_mutex_unlock(&e->lock);
@@ -475,11 +492,35 @@ static void draw_part(void *user, int64_t at, int thread) {
         r->status = sl_turn_draw_ahead(&r->turn, logits_of(e, (int)at), &r->error);
 }
 
-static void run_parts(sl_engine *e) {
-    sllm_status together = e->n_parts > 0 ? compute(e, 0, e->n_parts, e->logits, NULL) : SLLM_OK;
+/* A timeline whose keys are all computed anew in this step is shorter in its middle than it was before, and a want is
+ * not for that: such a step is not cut. */
+static sl_cancel cancel_of_step(const sl_engine *e) {
+    const sl_config *c = &e->model->config;
+    for (int i = 0; i < e->n_parts; i++) {
+        int length = e->before[i], after = length + e->parts[i].n;
+        if (length > 0 && sl_rope_regime(c, length) != sl_rope_regime(c, after)) return (sl_cancel){0};
+    }
+    return e->cancel;
+}
+
+/* After a step that was cut: logits that were computed are lost, so their positions are wanted again. */
+static void take_back(sl_engine *e) {
+    for (int i = 0; i < e->n_parts; i++) {
+        sl_kv *kv = e->parts[i].kv;
+        if (e->parts[i].n_logits > 0 && sl_kv_length(kv) > e->before[i]) sl_kv_truncate(kv, e->before[i]);
+    }
+}
+
+static sllm_status run_parts(sl_engine *e, sllm_error *error) {
+    for (int i = 0; i < e->n_parts; i++) e->before[i] = sl_kv_length(e->parts[i].kv);
+    sllm_status together = e->n_parts > 0 ? compute(e, 0, e->n_parts, e->logits, cancel_of_step(e), NULL) : SLLM_OK;
+    if (together == SLLM_ERROR_CANCELLED) {
+        take_back(e);
+        return sl_fail(error, together, "the step was cancelled; another goes on from where it began");
+    }
     for (int i = 0; i < e->n_parts; i++) /* what was refused together is tried alone: only the one at fault suffers */
         e->running[e->part_of[i]]->status =
-            together ? compute(e, i, 1, logits_of(e, i), &e->running[e->part_of[i]]->error) : SLLM_OK;
+            together ? compute(e, i, 1, logits_of(e, i), (sl_cancel){0}, &e->running[e->part_of[i]]->error) : SLLM_OK;
     if (e->n_parts > 1) sl_pool_run(e->model->pool, e->n_parts, draw_part, e);
     for (int i = 0; i < e->n_parts; i++) {
         sl_request *r = e->running[e->part_of[i]];
@@ -490,16 +531,18 @@ static void run_parts(sl_engine *e) {
         if (r->status || r->turn.done) end_running(e, i, r->status, &r->error);
         else i++;
     }
+    return SLLM_OK;
 }
 
-void sl_engine_step(sl_engine *e, bool *more) {
+sllm_status sl_engine_step(sl_engine *e, bool *more, sllm_error *error) {
     end_cancelled(e);
     while (let_in(e)) continue;
     plan(e);
-    run_parts(e);
+    sllm_status status = run_parts(e, error);
     pthread_mutex_lock(&e->lock);
     e->stats.steps++;
     e->stats.n_pages_free = (size_t)sl_kv_pool_unused(e->pool);
     *more = e->n_running > 0 || e->n_waiting > 0;
     pthread_mutex_unlock(&e->lock);
+    return status;
 }

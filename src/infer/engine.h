@@ -45,11 +45,13 @@ struct sllm_batch {
     const sl_model *model;
     int n_ctx, n_sequences, n_rows, n_logits;
     bool caches;
+    sl_cancel cancel;   /* asked in the middle of a step */
     sl_kv_pool *pool;
     sl_work *work;
     float *logits;      /* [n_logits, n_vocab] */
     sl_part *parts;     /* [n_sequences] of the step at hand */
     int *part_of;       /* [n_sequences] which of those running a part is of */
+    int *before;        /* [n_sequences] how long a part's timeline was before the step */
     int n_parts;
     double seconds;     /* that the last forward took */
     sl_request **running; /* [n_sequences], oldest first */
@@ -71,6 +73,7 @@ typedef struct sl_engine_params {
     int n_ctx, n_sequences, n_rows, n_pages;
     sllm_kv_type kv_type;
     bool no_prefix_cache;
+    sl_cancel cancel;
 } sl_engine_params;
 
 /* Checks and sets defaults. *page_bytes: what a page of keys and values takes; *n_pages: those of one context. */
@@ -83,7 +86,8 @@ void sl_engine_free(sl_engine *engine);
 sllm_status sl_engine_add(sl_engine *engine, const int32_t *ids, size_t n, const sllm_generate_params *params,
                           sllm_batch_done done, uint64_t *id, sllm_error *error);
 bool sl_engine_cancel(sl_engine *engine, uint64_t id);
-void sl_engine_step(sl_engine *engine, bool *more);
+/* SLLM_ERROR_CANCELLED: params.cancel said so in its middle; no request has changed but for pieces of prompts. */
+sllm_status sl_engine_step(sl_engine *engine, bool *more, sllm_error *error);
 void sl_engine_wait(sl_engine *engine, double seconds);
 void sl_engine_stats(sl_engine *engine, sllm_batch_stats *stats);
 

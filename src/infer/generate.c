@@ -89,6 +89,7 @@ sllm_status sl_generate(sl_session *session, const int32_t *ids, size_t n, const
         *out = (sllm_generation){.choice = -1};
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "draft is the session itself: it must be one of its own");
     }
+    size_t rows = session->rows, draft_rows = params->draft ? params->draft->rows : 0;
     sllm_status status =
         sl_turn_begin(&r.turn, session->model, sl_session_capacity(session), ids, n, params, out, error);
     if (!status) status = sl_speculator_init(&r.speculator, params, error);
@@ -101,6 +102,8 @@ sllm_status sl_generate(sl_session *session, const int32_t *ids, size_t n, const
     if (!status) status = sl_turn_finish(&r.turn, error);
     /* proposals that were not drawn do not stay */
     if (!status && r.turn.phase == SL_TURN_ANSWER) sl_session_truncate(session, r.turn.keep);
+    out->rows = session->rows - rows;
+    if (params->draft) out->draft_rows = params->draft->rows - draft_rows;
     sl_speculator_free(&r.speculator);
     sl_turn_free(&r.turn);
     free(r.rows);

@@ -50,3 +50,9 @@ bool sl_prefix_evict(sl_prefix_cache *cache) {
     drop(cache, oldest);
     return true;
 }
+
+int sl_prefix_yield(const sl_prefix_cache *cache) {
+    const sl_kv *all[SL_PREFIX_MOST];
+    for (int i = 0; i < cache->n; i++) all[i] = cache->entries[i].kv;
+    return sl_kv_pages_held(all, cache->n);
+}

@@ -25,6 +25,8 @@ void sl_prefix_add(sl_prefix_cache *cache, sl_kv *kv);
 const sl_kv *sl_prefix_find(sl_prefix_cache *cache, const int32_t *ids, size_t n, size_t *length);
 /* Frees the timeline that was not used for the longest time. False: there is none. */
 bool sl_prefix_evict(sl_prefix_cache *cache);
+/* Pages that come back to the pool when all is evicted. */
+int sl_prefix_yield(const sl_prefix_cache *cache);
 
 /* Tokens that two lists begin with alike. */
 size_t sl_prefix_common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b);

@@ -1,6 +1,7 @@
 #include "infer/sampler.h"
 
 #include "base/error.h"
+#include "model/plan.h"
 
 #include <float.h>
 #include <math.h>
@@ -73,6 +74,8 @@ sllm_status sl_sampler_check(const sllm_sampler_params *params, int32_t n_vocab,
 }
 
 /* ---------------------------------------------------------------- life */
+
+_Static_assert(sizeof(sl_candidate) + 3 * sizeof(float) == SL_PLAN_SAMPLER, "a plan counts a sampler's four arrays");
 
 sllm_status sl_sampler_new(const sl_tokenizer *tokenizer, int32_t n_vocab, const sllm_sampler_params *params,
                            sl_sampler **sampler, sllm_error *error) {

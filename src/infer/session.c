@@ -71,7 +71,11 @@ static sllm_status compute(sl_session *s, const int32_t *ids, size_t n, bool all
     sl_forward_params params = {
         .logits = logits, .all_logits = all, .is_cancelled = cancel.is_cancelled, .user = cancel.user};
     s->has_logits = false;
-    return sl_forward(s->model, s->work, s->kv, ids, (int)n, &params, error);
+    size_t length = sl_session_length(s);
+    bool survives = sl_kv_survives(s->kv, &s->model->config, (int)(length + n)); /* or all is computed again */
+    sllm_status status = sl_forward(s->model, s->work, s->kv, ids, (int)n, &params, error);
+    if (!status || status == SLLM_ERROR_CANCELLED) s->rows += sl_session_length(s) - (survives ? length : 0);
+    return status;
 }
 
 sllm_status sl_session_append(sl_session *s, const int32_t *ids, size_t n, sl_cancel cancel, sllm_error *error) {

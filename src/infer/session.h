@@ -15,6 +15,7 @@ struct sllm_session {
     sl_work *work;
     float *logits; /* [n_vocab] of the last position, when has_logits */
     bool has_logits;
+    size_t rows;   /* computed so far, those computed again included */
 };
 
 /* May a forward pass be cut short? Asked between chunks; either may be NULL. */

@@ -290,7 +290,12 @@ static void tap(const sl_run *run, const sl_forward_params *params, int layer) {
     }
 }
 
-static void run_chunk(sl_run *run, const sl_forward_params *params) {
+static bool is_cancelled(const sl_forward_params *params) {
+    return params->is_cancelled && params->is_cancelled(params->user);
+}
+
+/* False: cancelled between two blocks. Nothing of the chunk counts then; its positions are computed again. */
+static bool run_chunk(sl_run *run, const sl_forward_params *params) {
     sl_run_tiles(run);
     sl_run_tokens(run, embed_token);
     tap(run, params, -1);
@@ -299,8 +304,11 @@ static void run_chunk(sl_run *run, const sl_forward_params *params) {
         run->block = &run->weights->blocks[run->op->layer];
         run->layer = &run->config->layers[run->op->layer];
         operators[run->op->kind](run);
-        if (run->op->ends_block) tap(run, params, run->op->layer);
+        if (!run->op->ends_block) continue;
+        tap(run, params, run->op->layer);
+        if (i + 1 < run->weights->n_ops && is_cancelled(params)) return false;
     }
+    return true;
 }
 
 /* ---------------------------------------------------------------- logits */
@@ -444,10 +452,11 @@ static sllm_status run_parts(sl_run *run, const sl_part *parts, int n_parts, con
                              sllm_error *error) {
     float *logits = params->logits;
     for (int part = 0, done = 0; part < n_parts; done += run->n) {
-        if (params->is_cancelled && params->is_cancelled(params->user))
+        if (is_cancelled(params))
             return sl_fail(error, SLLM_ERROR_CANCELLED, "cancelled after %d positions", done);
         fill_chunk(run, parts, n_parts, &part);
-        run_chunk(run, params);
+        if (!run_chunk(run, params))
+            return sl_fail(error, SLLM_ERROR_CANCELLED, "cancelled after %d positions", done);
         if (logits && run->n_wanted) {
             run_logits(run, logits);
             logits += (size_t)run->n_wanted * (size_t)run->config->n_vocab;

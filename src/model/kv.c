@@ -208,6 +208,16 @@ int sl_kv_pages_needed(const sl_kv *kv, int n) {
     return needed(kv, n, !sl_kv_survives(kv, &kv->pool->model->config, kv->length + n));
 }
 
+int sl_kv_pages_held(const sl_kv *const *timelines, int n) {
+    int pages = 0;
+    for (int i = 0; i < n; i++) /* lets go, counts what nobody holds then, and takes hold again */
+        for (int k = 0; k < timelines[i]->n_pages; k++)
+            pages += --timelines[i]->pool->refs[timelines[i]->pages[k]] == 0;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < timelines[i]->n_pages; k++) timelines[i]->pool->refs[timelines[i]->pages[k]]++;
+    return pages;
+}
+
 bool sl_kv_reserve(sl_kv *kv, int n, bool anew) {
     sl_kv_pool *pool = kv->pool;
     if (needed(kv, n, anew) > pool->n_free) return false;

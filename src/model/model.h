@@ -69,6 +69,8 @@ void sl_kv_truncate(sl_kv *kv, int n);     /* keeps the first n positions, n <= 
 sllm_status sl_kv_fork(const sl_kv *from, int n, sl_kv *to, sllm_error *error);
 /* Pages that appending n positions will take from the pool, at most. */
 int sl_kv_pages_needed(const sl_kv *kv, int n);
+/* Pages that timelines [n] of one pool hold and no other: those that come back to it when all of them are freed. */
+int sl_kv_pages_held(const sl_kv *const *timelines, int n);
 /* Would the positions held stay as they are when they grow to n, or belong to another rotary regime (rope.h)? */
 bool sl_kv_survives(const sl_kv *kv, const sl_config *config, int n);
 /* What a timeline of n_ctx positions and a pool of its own allocate. */
@@ -91,7 +93,7 @@ typedef struct sl_forward_params {
     /* Sees the residual stream x [n, n_embd] before block 0 (layer -1) and after each block, once for each timeline of
      * a chunk. May be NULL. */
     void (*tap)(void *user, int layer, int first_position, int n, const float *x);
-    bool (*is_cancelled)(void *user); /* asked between chunks; may be NULL */
+    bool (*is_cancelled)(void *user); /* asked between chunks and between their blocks; may be NULL */
     void *user;
 } sl_forward_params;
 

@@ -51,6 +51,10 @@ double sl_plan_generate_speed(const sl_footprint *footprint, const sl_config *co
 double sl_plan_prompt_speed(const sl_footprint *footprint, const sl_config *config, int n,
                             const sllm_machine_speed *speed);
 
+/* What a batch (infer/engine.h) holds beside keys and values: rows of logits beyond one a sequence, and the bytes of a
+ * sequence's sampler for each token of the vocabulary. The room above asserts both. */
+enum { SL_PLAN_SPARE_ROWS = 8, SL_PLAN_SAMPLER = 36 };
+
 /* What a whole plan is made from: a configuration, and its tensors where there are any (neither: `type` must be given). */
 typedef struct sl_plan_subject {
     const sl_config *config;

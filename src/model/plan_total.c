@@ -34,17 +34,28 @@ static sllm_status choose_sizes(const sl_config *c, const sllm_plan_params *p, s
     return SLLM_OK;
 }
 
+/* Logits and samplers. One sequence is a session with a row of logits, whose draws touch little of the sampler. */
+static bool answers_bytes(const sl_config *c, int n_batch, uint64_t *bytes) {
+    uint64_t row = (uint64_t)c->n_vocab * sizeof(float), sampler = (uint64_t)c->n_vocab * SL_PLAN_SAMPLER, logits;
+    if (n_batch == 1) {
+        *bytes = row;
+        return true;
+    }
+    return sl_mul_u64(row, (uint64_t)n_batch + SL_PLAN_SPARE_ROWS, &logits) &&
+           sl_mul_u64(sampler, (uint64_t)n_batch, &sampler) && sl_add_u64(logits, sampler, bytes);
+}
+
 static sllm_status plan_bytes(const sl_plan_subject *s, const sl_footprint *f, sl_kv_type kv_type, sllm_plan *plan,
                               sllm_error *error) {
     const sl_config *c = s->config;
-    uint64_t one = sl_kv_bytes(c, plan->n_ctx, kv_type), batch = (uint64_t)plan->n_batch;
-    uint64_t logits = (uint64_t)c->n_vocab * sizeof(float);
+    uint64_t one = sl_kv_bytes(c, plan->n_ctx, kv_type), answers;
     plan->weights_bytes = f->weights_bytes;
     plan->work_bytes = sl_work_bytes(c, s->n_threads, s->exact);
     plan->vocabulary_bytes = sl_plan_vocabulary_bytes(c->n_vocab);
     plan->program_bytes = sl_plan_program_bytes();
-    bool fits = sl_mul_u64(one, batch, &plan->kv_bytes) && sl_mul_u64(logits, batch, &logits) &&
-                sl_add_u64(plan->work_bytes, logits, &plan->work_bytes) && !f->overflow;
+    bool fits = sl_mul_u64(one, (uint64_t)plan->n_batch, &plan->kv_bytes) &&
+                answers_bytes(c, plan->n_batch, &answers) &&
+                sl_add_u64(plan->work_bytes, answers, &plan->work_bytes) && !f->overflow;
     const uint64_t parts[] = {plan->weights_bytes, plan->kv_bytes, plan->work_bytes, plan->vocabulary_bytes,
                               plan->program_bytes};
     for (size_t i = 0; i < sizeof parts / sizeof *parts && fits; i++)

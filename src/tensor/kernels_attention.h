@@ -123,32 +123,41 @@ VINLINE float largest(vfloat v) {
     return lane[0];
 }
 
-/* Scores [lo, hi) (whole vectors) become scaled, capped, hidden where not visible; returns the largest, or `top`. */
-static float finish_scores(const sl_attend_task *task, uint64_t visible, int lo, int hi, float top, float *p) {
-    vfloat tops = vf_set1(top), factor = vf_set1(task->scale), cap = vf_set1(task->softcap);
-    for (int j = lo; j < hi; j += LANES) {
-        vfloat s = vf_mul(factor, vf_load(p + j));
-        if (task->softcap > 0) s = vf_mul(cap, v_tanh(vf_div(s, cap)));
-        vf_store(p + j, s);
+/* p [lo, hi) of one row from its scores, whole vectors, and the row's largest score. Returns old - new largest: what
+ * becomes the factor. Bounds of a page that is wholly visible are constants, so that it stays in registers. */
+VINLINE float weigh_between(const sl_attend_task *task, const sl_attend_row *row, int lo, int hi, float *p,
+                            float *sum) {
+    float old = row->state[SL_STATE_MAX];
+    vfloat s[PAGE_VECTORS], scale = vf_set1(task->scale), cap = vf_set1(task->softcap);
+    vfloat tops = vf_set1(old), sums = vf_zero();
+    bool whole = row->visible == ~(uint64_t)0;
+#pragma GCC unroll 16
+    for (int i = 0; i < hi - lo; i++) s[i] = vf_mul(scale, vf_load(p + (lo + i) * LANES));
+    if (task->softcap > 0)
+        for (int i = 0; i < hi - lo; i++) s[i] = vf_mul(cap, v_tanh(vf_div(s[i], cap)));
+    if (!whole) {
+        for (int i = 0; i < hi - lo; i++) vf_store(p + (lo + i) * LANES, s[i]);
+        for (uint64_t hidden = ~row->visible; hidden; hidden &= hidden - 1) p[__builtin_ctzll(hidden)] = -INFINITY;
+        for (int i = 0; i < hi - lo; i++) s[i] = vf_load(p + (lo + i) * LANES);
     }
-    for (uint64_t hidden = ~visible; hidden; hidden &= hidden - 1) p[__builtin_ctzll(hidden)] = -INFINITY;
-    for (int j = lo; j < hi; j += LANES) tops = vf_max(vf_load(p + j), tops);
-    return largest(tops);
-}
-
-/* p [lo, hi) of one row, and its state but for the mix; returns what is to become of the factors: old - new largest. */
-static float weigh(const sl_attend_task *task, const sl_attend_row *row, float *p, float *sum) {
-    int lo = first_seen(row->visible) / LANES * LANES, hi = (end_seen(row->visible) + LANES - 1) / LANES * LANES;
-    float old = row->state[SL_STATE_MAX], top = finish_scores(task, row->visible, lo, hi, old, p);
-    vfloat sums = vf_zero(), tops = vf_set1(top);
-    for (int j = lo; j < hi; j += LANES) {
-        vfloat e = v_exp(vf_sub(vf_load(p + j), tops));
-        vf_store(p + j, e);
-        sums = vf_add(sums, e);
+#pragma GCC unroll 16
+    for (int i = 0; i < hi - lo; i++) tops = vf_max(s[i], tops);
+    float top = largest(tops);
+#pragma GCC unroll 16
+    for (int i = 0; i < hi - lo; i++) {
+        s[i] = v_exp(vf_sub(s[i], vf_set1(top)));
+        vf_store(p + (lo + i) * LANES, s[i]);
+        sums = vf_add(sums, s[i]);
     }
     *sum = vf_sum(sums);
     row->state[SL_STATE_MAX] = top;
     return old - top;
+}
+
+static float weigh(const sl_attend_task *task, const sl_attend_row *row, float *p, float *sum) {
+    if (row->visible == ~(uint64_t)0) return weigh_between(task, row, 0, PAGE_VECTORS, p, sum);
+    int lo = first_seen(row->visible) / LANES, hi = (end_seen(row->visible) + LANES - 1) / LANES;
+    return weigh_between(task, row, lo, hi, p, sum);
 }
 
 /* All rows of a block: their p, and the states scaled to the new largest scores. */

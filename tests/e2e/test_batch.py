@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import stat
+import struct
 import subprocess
 import time
 import unittest
@@ -109,6 +110,13 @@ class Answers(Batch):
         self.assertEqual(out, [])
 
 
+    def test_guesses_change_nothing(self):
+        items = [{"prompt": "again and " * 20, "temperature": 0, "max_new_tokens": 60, "ignore_end": True}, {"prompt": "b"}]
+        plain, _ = self.batch(items, "-p", "1")
+        guessed, _ = self.batch(items, "-p", "1", "--speculate", "lookup", "--restart")
+        self.assertEqual(guessed, plain)
+
+
 class BadLines(Batch):
     def test_each_says_what_is_wrong(self):
         cases = [("", "the line is empty"), ("{", "not JSON"), ("[1]", "must be a JSON object"), ("{}", "exactly one of"),
@@ -123,6 +131,10 @@ class BadLines(Batch):
                  ('{"prompt": "a", "stop": [""]}', "/stop: must be a string or an array"),
                  ('{"prompt": "a", "choices": ["x", "x"]}', "the same"),
                  ('{"prompt": "a", "choices": ["x"], "stop": "y"}', "stop and choices"),
+                 ('{"prompt": "a", "choices": []}', "/choices: must be an array of strings, at least one"),
+                 ('{"prompt": "a", "seed": 1, "seed": 2}', "/seed: stands there twice"),
+                 ('{"id": 1, "prompt": "a", "id": 2}', "/id: stands there twice"),
+                 ('{"prompt": "a", "prompt": "a"}', "/prompt: stands there twice"),
                  ('{"prompt": "a", "id": {}}', "/id: must be"), ('{"prompt": "a", "system": 1}', "/system: must be"),
                  ('{"prompt": "' + "word " * 3000 + '"}', "context"),
                  ('{"messages": [{"role": "user"}], "id": 4}', ""), ('{"prompt": "a"}', None)]
@@ -135,7 +147,7 @@ class BadLines(Batch):
             elif says:
                 self.assertEqual(line["error"]["line"], i + 1)
                 self.assertIn(says, line["error"]["message"])
-        self.assertEqual(out[21]["id"], 4)
+        self.assertEqual(out[25]["id"], 4)
         self.assertIn("lines have errors", done.err)
 
     def test_not_utf8(self):
@@ -169,6 +181,42 @@ class BadLines(Batch):
             self.write("locked", "")
             os.chmod(self.path("locked"), stat.S_IRUSR)
             self.fails(1, "batch", self.model, "--in", path, "--out", self.path("locked"), says="denied")
+
+
+class Streams(Batch):
+    def start(self, path, out, *options):
+        return subprocess.Popen([SLLM, "batch", self.model, "--in", path, "--out", out, *FAST, *options],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+
+    def test_a_named_pipe_gets_every_line(self):
+        path, pipe = self.input([{"prompt": str(i)} for i in range(20)]), self.path("pipe")
+        os.mkfifo(pipe)
+        with self.start(path, pipe) as process:
+            with open(pipe, "rb") as file:
+                lines = [json.loads(line) for line in file]
+            _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual([line["line"] for line in lines], list(range(1, 21)))
+        self.assertFalse(os.path.exists(pipe + ".state"))
+
+    def test_a_reader_that_leaves_is_an_error(self):
+        path, pipe = self.input([{"prompt": str(i)} for i in range(200)]), self.path("pipe")
+        os.mkfifo(pipe)
+        with self.start(path, pipe, "-p", "1") as process:
+            with open(pipe, "rb", buffering=0) as file:
+                file.read(1)
+            _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, err)
+        self.assertIn(b"nobody reads it any more", err)
+
+    def test_interrupt_while_no_reader_comes(self):
+        path, pipe = self.input([{"prompt": "a"}]), self.path("pipe")
+        os.mkfifo(pipe)
+        with self.start(path, pipe) as process:
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, err)
 
 
 class GoingOn(Batch):
@@ -244,6 +292,73 @@ class GoingOn(Batch):
         self.fails(1, *command, "--out", foreign, "--quiet", says=["exists", "--restart"])
         with open(foreign, encoding="utf-8") as file:
             self.assertEqual(file.read(), "precious\n")
+
+    def changed_model(self, old, new):
+        with open(self.model, "rb") as file:
+            data = file.read()
+        self.assertEqual(data.count(old), 1)
+        os.makedirs(self.path("other"), exist_ok=True)
+        return self.write(os.path.join("other", os.path.basename(self.model)), data.replace(old, new))
+
+    def norm(self):
+        """The first bytes of the last norm's weights, which stand nowhere else."""
+        shown = self.works("inspect", self.model, "--json", "--tensor", "output_norm.weight").json()
+        return b"".join(struct.pack("<f", value) for value in shown["tensors"][0]["first"])
+
+    def test_another_model_of_the_same_name_and_size_is_refused(self):
+        command, whole = self.start(3)
+        norm = self.norm()
+        other = self.changed_model(norm, norm[4:8] + norm[:4] + norm[8:])
+        self.fails(1, command[0], other, *command[2:], "--out", whole, "--quiet", says=["another model", "--restart"])
+        os.makedirs(self.path("same"))
+        with open(self.model, "rb") as file:
+            same = self.write(os.path.join("same", "renamed.gguf"), file.read())
+        self.works(command[0], same, *command[2:], "--out", whole)
+
+    def test_what_is_no_fault_of_a_line_ends_the_run(self):
+        norm = self.norm()
+        damaged = self.changed_model(norm, struct.pack("<f", float("nan")) + norm[4:])
+        path, out = self.input([{"prompt": 3}, {"prompt": "a"}, {"prompt": "b"}]), self.path("out.jsonl")
+        done = sllm("batch", damaged, "--in", path, "--out", out, *FAST)
+        self.assertEqual(done.status, 1)
+        self.assertIn("line 2 could not be answered", done.err)
+        self.assertIn("goes on from there", done.err)
+        self.assertEqual([line["line"] for line in lines_of(out)], [1])
+
+    def test_a_state_that_is_not_ours_stays(self):
+        path, out, state = self.input([{"prompt": "a"}]), self.path("out.jsonl"), self.path("out.jsonl.state")
+        for content in ("precious\n", "{}", '{"input": "a", "model": 1, "seed": "5"}'):
+            self.write("out.jsonl.state", content)
+            for options in ((), ("--restart",)):
+                self.fails(1, "batch", self.model, "--in", path, "--out", out, *FAST, *options, says="not written by this")
+            with open(state, encoding="utf-8") as file:
+                self.assertEqual(file.read(), content)
+        os.remove(state)
+        os.remove(out)
+        self.works("batch", self.model, "--in", path, "--out", out, *FAST)
+        os.rename(state, self.path("target"))
+        os.symlink(self.path("target"), state)
+        self.fails(1, "batch", self.model, "--in", path, "--out", out, *FAST, "--restart", says="not written by this")
+        self.fails(2, "batch", self.model, "--in", self.write("x.state", '{"prompt": "a"}'), "--out", self.path("x"), *FAST,
+                   says="keeps its state")
+
+    def test_an_input_that_grows_is_an_error(self):
+        command, whole = self.start(60)
+        out, path = self.path("out.jsonl"), self.path("in.jsonl")
+        process = subprocess.Popen([SLLM, *command, "--out", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=environment())
+        end = time.time() + 30
+        while not (os.path.exists(out) and os.path.getsize(out)) and time.time() < end:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGSTOP)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write('{"prompt": "late"}\n')
+        process.send_signal(signal.SIGCONT)
+        _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, err)
+        self.assertIn(b"was changed while it was read", err)
+        with open(out, "rb") as got, open(whole, "rb") as want:
+            self.assertEqual(got.read(), want.read())
 
     def test_a_random_seed_is_kept(self):
         items = [{"prompt": "a"}, {"prompt": "b"}]

@@ -7,10 +7,21 @@ import signal
 import subprocess
 import unittest
 
-from common import (SANITIZED, SLLM, Case, environment, golden, interrupt_when, main, real_environment, real_model, sllm,
-                    tiny_model)
+from common import (BUILD, SANITIZED, SLLM, Case, environment, first_existing, golden, interrupt_when, main, real_environment,
+                    real_model, sllm, tiny_model)
 
 CHEAP = ("--repeat", "1")
+
+
+def gemma_model():
+    """Gemma 3 270M, whose vocabulary is most of it: from the user's cache, or where bench/run puts it."""
+    if not sllm("show", "gemma3:270m", "--json", env=dict(os.environ)).status:
+        return "gemma3:270m"
+    folders = [os.environ.get("SLLM_MODELS"), os.path.join(BUILD, "models")]
+    path = first_existing(*(os.path.join(folder, "gemma3-270m-q4_k_m.gguf") for folder in folders if folder))
+    if not path:
+        raise unittest.SkipTest("Gemma 3 270M is neither in the model cache nor in $SLLM_MODELS or build/models")
+    return path
 
 
 class Bench(Case):
@@ -103,7 +114,13 @@ class Memory(Case):
 
     @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
     def test_plan_comes_true(self):
-        model = real_model()
+        self.comes_true(real_model())
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_plan_comes_true_for_gemma(self):
+        self.comes_true(gemma_model())
+
+    def comes_true(self, model):
         for ctx in (512, 1536, 3072):
             plan = self.works("plan", model, "--ctx", str(ctx), "--json", env=real_environment()).json()
             peak = self.peak(model, ctx)
@@ -111,10 +128,14 @@ class Memory(Case):
 
     def test_too_big_is_refused(self):
         model = real_model()
-        plan = self.works("plan", model, "--batch", "65536", "--json", env=real_environment()).json()
-        self.assertEqual(plan["fits"], plan["total_bytes"] <= plan["memory_free"])
-        self.assertIn("too big" if not plan["fits"] else "fits",
-                      self.works("plan", model, "--batch", "65536", env=real_environment()).out)
+        huge = ("--batch", "65536", "--ctx", "8192")  # 12 TB of keys and values
+        plan = self.works("plan", model, *huge, "--json", env=real_environment()).json()
+        self.assertGreater(plan["kv_bytes"], 12e12)
+        self.assertIs(plan["fits"], False)
+        self.assertIs(self.works("plan", model, "--ctx", "512", "--json", env=real_environment()).json()["fits"], True)
+        table = self.works("plan", model, *huge, env=real_environment()).out
+        self.assertIn("too big", table)
+        self.assertNotIn("fits", table)
         if plan["memory_free"] < 3e11:  # 1,024 contexts of 7,512 positions of 46 kB
             self.fails(1, "bench", model, "--depth", "7000", "--batch", "1024", "--exact", env=real_environment(),
                        says=["memory", "GB", "1024"])

@@ -1,5 +1,8 @@
 """sllm choose: conditions, order, reasons."""
-from common import Case, main
+import json
+import os
+
+from common import SOURCE, Case, main
 
 
 class Choose(Case):
@@ -45,6 +48,11 @@ class Choose(Case):
         self.assertTrue(all(model["memory_bytes"] > narrow[model["name"]] for model in wide if model["name"] in narrow))
         quantised = {model["name"]: " ".join(model["reasons"]) for model in self.choose("--ram", "4G")["left_out"]}
         self.assertIn("as q4_k_m it would take", quantised["phi4:mini"])
+
+    def test_order_of_equals(self):
+        with open(os.path.join(SOURCE, "share", "catalogue.json"), encoding="utf-8") as file:
+            names = [model["name"] for model in json.load(file)["models"]]
+        self.assertEqual([model["name"] for model in self.choose("--ram", "20M")["left_out"]], names)
 
     def test_time(self):
         seconds = sorted(model["answer_s"] for model in self.choose("--ram", "64G")["chosen"])

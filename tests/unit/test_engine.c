@@ -3,6 +3,7 @@
  * survived. */
 #include "infer/engine.h"
 #include "infer/session.h"
+#include "model/forward.h"
 #include "unit/fail_alloc.h"
 #include "unit/tiny_model.h"
 
@@ -242,6 +243,73 @@ static void a_beginning_is_computed_once(void **state) {
     free_requests(r, 8);
 }
 
+/* A timeline is not thrown out of the cache for one that would not fit anyway. */
+static void nothing_is_thrown_out_in_vain(void **state) {
+    (void)state;
+    static const size_t lengths[] = {100, 60, 60, 100};
+    static const int answers[] = {10, 200, 260, 10};
+    request *r = make_requests(4);
+    sllm_batch *batch = new_batch(4, 0, 1, true); /* pages for 512 positions */
+    uint64_t id = 0;
+    bool more;
+    for (int i = 0; i < 4; i++) {
+        r[i].n = lengths[i], r[i].params.max_new_tokens = answers[i], r[i].params.ignore_end = true;
+        for (size_t k = 0; k < r[i].n; k++) r[i].ids[k] = (int32_t)(10 + k + (i % 3 ? (size_t)i * 100 : 0)) % 300;
+        r[i].params.choices = NULL, r[i].params.n_choices = 0, r[i].params.overflow = SLLM_OVERFLOW_ERROR;
+        r[i].params.n_stop = 0;
+    }
+    add(batch, &r[0], NULL);
+    run_all(batch);                      /* 2 pages are in the cache */
+    add(batch, &r[1], NULL);             /* takes 5 of the 8 */
+    add(batch, &r[2], &id);              /* wants 5: 1 is spare, and the 2 would not do */
+    for (int i = 0; i < 5; i++) sllm_batch_step(batch, &more, NULL);
+    assert_true(sllm_batch_cancel(batch, id));
+    add(batch, &r[3], NULL);
+    run_all(batch);
+    assert_int_equal(r[2].status, SLLM_ERROR_CANCELLED);
+    assert_int_equal(r[3].answer.reused_tokens, 99);
+    sllm_batch_free(batch);
+    free_requests(r, 4);
+}
+
+/* More answers than rows: each step goes on where the one before ended, so nobody waits for two once the
+ * prompts are done. Every token but the first is noted for the guesses to come, also while others share the forward. */
+static void all_have_their_turn(void **state) {
+    (void)state;
+    enum { M = 24 };
+    request *all = make_requests(M);
+    size_t before[M] = {0}, rows = 0;
+    int waited[M] = {0};
+    sllm_batch *batch = new_batch(M, 16, 0, true);
+    bool more = true;
+    for (int i = 0; i < M; i++) {
+        all[i].n = 5, all[i].params.max_new_tokens = 60, all[i].params.ignore_end = true, all[i].params.n_stop = 0;
+        all[i].params.choices = NULL, all[i].params.n_choices = 0;
+        all[i].params.speculation = SLLM_SPECULATION_LOOKUP;
+        add(batch, &all[i], NULL);
+    }
+    while (more) {
+        int answering = 0;
+        for (int i = 0; i < M; i++) answering += all[i].events > 0;
+        sllm_batch_step(batch, &more, NULL);
+        for (int i = 0; i < M; i++) {
+            waited[i] = all[i].events > before[i] || answering < M || all[i].n_done ? 0 : waited[i] + 1;
+            before[i] = all[i].events;
+            assert_true(waited[i] < 2);
+        }
+        for (int i = 0; i < batch->n_running; i++) {
+            const sl_request *r = batch->running[i];
+            if (r->turn.phase == SL_TURN_ANSWER) assert_int_equal(r->speculator.tokens + 1, r->out.completion_tokens);
+        }
+    }
+    for (int i = 0; i < M; i++) rows += all[i].answer.rows;
+    sllm_batch_stats stats;
+    sllm_batch_get_stats(batch, &stats);
+    assert_int_equal(rows, stats.rows);
+    sllm_batch_free(batch);
+    free_requests(all, M);
+}
+
 /* A model whose keys turn otherwise once the timeline is longer than it was first trained for (longrope, 32 positions
  * here): the pages of the short ones serve no long one, and a prompt computed in pieces passes from one to the
  * other. */
@@ -417,6 +485,34 @@ static void cancelling_ends_one(void **state) {
     free_requests(alone, M);
 }
 
+/* Less often than a step asks, or none would ever end. */
+static bool now_and_then(void *user) { return ++*(int *)user % 71 == 0; }
+
+/* Steps that are cut, wherever that is, change no answer. */
+static void cancelled_steps_lose_nothing(void **state) {
+    (void)state;
+    request *alone = answers_alone(N), *all = make_requests(N);
+    int asked = 0, n_cut = 0;
+    sllm_batch_params params = {.n_ctx = N_CTX, .n_sequences = 4, .n_rows = 64, .is_cancelled = now_and_then,
+                                .user = &asked};
+    sllm_batch *batch;
+    sllm_error error = {0};
+    bool more = true;
+    assert_int_equal(sllm_batch_new(model, &params, &batch, NULL), SLLM_OK);
+    batch->work->chunk = 8; /* some of a step's parts are finished when it is cut, and some are not */
+    for (int i = 0; i < N; i++) add(batch, &all[i], NULL);
+    while (more) {
+        sllm_status status = sllm_batch_step(batch, &more, &error);
+        if (status) assert_int_equal(status, SLLM_ERROR_CANCELLED);
+        n_cut += status != SLLM_OK;
+    }
+    assert_true(n_cut > 10);
+    for (int i = 0; i < N; i++) same(&alone[i], &all[i]);
+    sllm_batch_free(batch);
+    free_requests(all, N);
+    free_requests(alone, N);
+}
+
 static void freeing_ends_all(void **state) {
     (void)state;
     request *all = make_requests(N);
@@ -528,6 +624,34 @@ static void arguments_are_checked(void **state) {
     free_requests(r, 1);
 }
 
+/* What a plan counts beside the weights is what a batch takes, but for lists of a few bytes a sequence. */
+static void a_plan_counts_all(void **state) {
+    (void)state;
+    enum { SEQUENCES = 5, LISTS = 8192 };
+    sllm_plan_params wanted = {.n_ctx = N_CTX, .n_batch = SEQUENCES};
+    sllm_batch_params params = {.n_ctx = N_CTX, .n_sequences = SEQUENCES};
+    sllm_sampler_params draws;
+    sllm_plan plan;
+    sllm_batch *batch;
+    sl_kv *kvs[SEQUENCES];
+    sl_sampler *samplers[SEQUENCES];
+    sllm_sampler_params_init(&draws);
+    assert_int_equal(sllm_model_plan_loaded(model, &wanted, &plan, NULL), SLLM_OK);
+    size_t start = fail_alloc_asked();
+    assert_int_equal(sllm_batch_new(model, &params, &batch, NULL), SLLM_OK);
+    for (int i = 0; i < SEQUENCES; i++) {
+        assert_int_equal(sl_kv_new(batch->pool, N_CTX, &kvs[i], NULL), SLLM_OK);
+        assert_int_equal(sl_sampler_new(NULL, N_VOCAB, &draws, &samplers[i], NULL), SLLM_OK);
+    }
+    size_t taken = fail_alloc_asked() - start;
+    assert_in_range(taken, plan.kv_bytes + plan.work_bytes, plan.kv_bytes + plan.work_bytes + LISTS);
+    for (int i = 0; i < SEQUENCES; i++) {
+        sl_kv_free(kvs[i]);
+        sl_sampler_free(samplers[i]);
+    }
+    sllm_batch_free(batch);
+}
+
 /* Whatever allocation fails: every request that was added ends once, and one that ends well is right. */
 static void allocations_may_fail(void **state) {
     (void)state;
@@ -562,15 +686,19 @@ int main(void) {
         cmocka_unit_test(few_pages_only_make_it_slower),
         cmocka_unit_test(prefixes_are_reused),
         cmocka_unit_test(a_beginning_is_computed_once),
+        cmocka_unit_test(nothing_is_thrown_out_in_vain),
+        cmocka_unit_test(all_have_their_turn),
         cmocka_unit_test(the_length_may_change_the_keys),
         cmocka_unit_test(every_kv_type_gives_the_same),
         cmocka_unit_test(guesses_change_nothing),
         cmocka_unit_test(one_fails_alone),
         cmocka_unit_test(cancelling_ends_one),
+        cmocka_unit_test(cancelled_steps_lose_nothing),
         cmocka_unit_test(freeing_ends_all),
         cmocka_unit_test(nobody_waits_for_a_long_prompt),
         cmocka_unit_test(any_thread_may_add),
         cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(a_plan_counts_all),
         cmocka_unit_test(allocations_may_fail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -164,16 +164,16 @@ static void test_all_logits(void **state) {
 
 /* ---------------------------------------------------------------- refusals */
 
-static bool after_some(void *user) { return ++*(int *)user > 2; }
+static bool after_some(void *user) { return --*(int *)user < 0; }
 
 static void test_refusals(void **state) {
     int32_t ids[LENGTH], wrong[2] = {1, -1};
     sllm_error error = {0};
-    int asked = 0;
     engine e = open_engine(DATA "models/mistral-headdim-f16", true, 1);
+    int left = 2 * e.model->config.n_layers; /* asked before each block of each chunk */
     float *before = malloc((size_t)e.model->config.n_vocab * sizeof *before);
     float *after = malloc((size_t)e.model->config.n_vocab * sizeof *after);
-    sl_forward_params cancelling = {.is_cancelled = after_some, .user = &asked};
+    sl_forward_params cancelling = {.is_cancelled = after_some, .user = &left};
     sl_kv *kv = NULL;
     sl_kv_pool *pool = NULL;
     (void)state;
@@ -189,6 +189,11 @@ static void test_refusals(void **state) {
     e.work->chunk = 8;
     assert_int_equal(sl_forward(e.model, e.work, e.kv, ids + 30, 40, &cancelling, &error), SLLM_ERROR_CANCELLED);
     assert_int_equal(sl_kv_length(e.kv), 46); /* two chunks were finished */
+    assert_true(e.model->config.n_layers > 1);
+    left = 2 * e.model->config.n_layers - 1; /* before the last block of the second */
+    sl_kv_truncate(e.kv, 30);
+    assert_int_equal(sl_forward(e.model, e.work, e.kv, ids + 30, 40, &cancelling, &error), SLLM_ERROR_CANCELLED);
+    assert_int_equal(sl_kv_length(e.kv), 38);
     sl_kv_truncate(e.kv, 29);
     feed(&e, ids + 29, 1, 1, after);
     assert_same(&e, before, after, "a refused call", "mistral");
@@ -351,9 +356,11 @@ static void test_planned_bytes(void **state) {
         assert_int_equal(sl_kv_pool_new(e.model, type_of(e.model), N_PAGES, &e.pool, &error), SLLM_OK);
         assert_int_equal(sl_kv_new(e.pool, N_CTX, &e.kv, &error), SLLM_OK);
         size_t kv = fail_alloc_asked() - start - work;
-        size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a sequence keeps those of one position */
-        assert_int_equal(plan.work_bytes, work + 3 * logits);
+        size_t logits = (size_t)e.model->config.n_vocab * sizeof(float); /* a session keeps those of one position */
         assert_int_equal(plan.kv_bytes, 3 * kv);
+        wanted.n_batch = 1;
+        assert_int_equal(sllm_model_plan(models[m].path, &wanted, &plan, &error), SLLM_OK);
+        assert_int_equal(plan.work_bytes, work + logits);
         close_engine(&e);
     }
 }
