@@ -16,7 +16,8 @@
  * enter it (count themselves into `state`), take chunks from `next` until none is left, and leave. The caller takes
  * chunks too, closes the job, and waits only for those who entered: a worker that lost its core before it could enter
  * is not waited for, so a busy machine slows a job by the share that is stolen and never to a crawl. Waits spin for
- * SPINS polls (a few microseconds: the time between two operators of a forward pass), then sleep on a futex. */
+ * SPINS polls (some 20 to 100 microseconds by what a processor takes for a pause: longer than an operator of a forward
+ * pass, far shorter than a scheduler's slice), then sleep on a futex. */
 enum { SPINS = 4000 };
 
 /* state: generation << 11 | open << 10 | workers inside. */

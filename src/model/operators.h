@@ -12,7 +12,8 @@
 typedef enum sl_op_kind {
     SL_OP_ATTN_NORM, /* y = norm(x), rounded once for the three products */
     SL_OP_QKV,       /* qkv = W y + b */
-    SL_OP_ROTATE,    /* head norms and rotary embedding on q and k; k and v into the cache */
+    SL_OP_ROTATE,    /* head norms and rotary embedding on q and k; k and v into the cache (a single
+                        token leaves both to SL_OP_ATTEND, where a head is one item) */
     SL_OP_ATTEND,    /* y = attention(q, cache), rounded */
     SL_OP_ATTN_OUT,  /* x += post_norm(W y + b) */
     SL_OP_FFN_NORM,  /* y = norm(x), rounded */

@@ -11,7 +11,6 @@
 
 enum {
     QUERIES = 6,                         /* rows whose sums stay in registers together */
-    PAGE_VECTORS = SL_PAGE / LANES,
     BRIEF = 4,                             /* rows that use a tile so briefly that the next is asked for */
     WIDTH_STEP = 16 / LANES              /* vectors that divide every sl_kv_width */
 };

@@ -1,5 +1,5 @@
 /* Loops that only measure what the machine can do at most (measure.h), written over the vector names of a simd_*.h that
- * is included before: vf_*, vi_zero, vi_dot4, vi_load, vi_xor, and OPAQUE. */
+ * is included before: vf_*, vi_*, vi_dot4 and OPAQUE. */
 #ifndef SL_TENSOR_KERNELS_PEAK_H
 #define SL_TENSOR_KERNELS_PEAK_H
 

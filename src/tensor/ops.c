@@ -96,7 +96,7 @@ static void round_chunk(void *user, int64_t token, int thread) {
 
 void sl_act_round(sl_pool *pool, sl_act *act) {
     if (!act->blocks) return;
-    if (act->n_tokens < 4) { /* not worth waking anybody */
+    if (act->n_tokens < 4 || !pool) { /* not worth waking anybody */
         for (int64_t t = 0; t < act->n_tokens; t++) round_chunk(act, t, 0);
         return;
     }

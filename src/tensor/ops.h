@@ -30,8 +30,8 @@ size_t sl_act_bytes(int64_t n_tokens, int64_t n);
 /* Rounds act->x into act->blocks (which the caller has set); a no-op when blocks is NULL. n need not divide by 32. */
 void sl_act_round(sl_pool *pool, sl_act *act);
 
-/* The one matmul entry. y[t * y_stride + r] = sum_c w[r, c] * x[t, c] (+ bias[r] when not NULL), for rows
- * [row0, row0 + n_rows) of w: [rows, columns] or, with `expert` >= 0, of w[expert]. Threads over rows and tokens.
+/* The one matmul entry. y[t * y_stride + r] = sum_c w[r, c] * x[t, c] (+ bias[r] when not NULL), for all rows
+ * of w: [rows, columns] or, with `expert` >= 0, of w[expert]. pool NULL: the caller alone. Threads over rows and tokens.
  * w->shape's last dimension must equal act->n; any float or quantised type. */
 void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int64_t expert, const sl_act *act,
                const float *bias, float *y, size_t y_stride);

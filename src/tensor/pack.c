@@ -52,8 +52,9 @@ void sl_packer_free(sl_packer *packer) {
 }
 
 sllm_status sl_packer_add(sl_packer *packer, sl_tensor *tensor, bool mapped, sllm_error *error) {
+    if (tensor->n_dims < 2) return SLLM_OK;
     int64_t rows = tensor->shape[tensor->n_dims - 2], columns = tensor->shape[tensor->n_dims - 1];
-    uint64_t bytes = tensor->n_dims < 2 || rows < 1 ? 0 : sl_packed_bytes(tensor->type, rows, columns);
+    uint64_t bytes = rows < 1 ? 0 : sl_packed_bytes(tensor->type, rows, columns);
     size_t n = tensor->n_dims == 3 ? (size_t)tensor->shape[0] : 1, slots;
     if (!bytes || !n || tensor->packed) return SLLM_OK;
     entry *e = sl_mul_size(n, sizeof(sl_packed), &slots) && sl_add_size(slots, sizeof *e, &slots) ? calloc(1, slots)

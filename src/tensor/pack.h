@@ -2,7 +2,7 @@
  * and the file's pages that it was made from given back on the way, so that a model is never in memory twice.
  *
  * The memory of all copies is one region reserved at load; what is not multiplied (experts that are never chosen,
- * embeddings that only look up rows) is never touched. Any number of threads may use the matrices of a packer at once.
+ * embeddings that only look up rows) is not written, though a huge page may hold a part of it. Any number of threads may use the matrices of a packer at once.
  */
 #ifndef SL_TENSOR_PACK_H
 #define SL_TENSOR_PACK_H

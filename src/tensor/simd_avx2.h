@@ -1,4 +1,4 @@
-/* Vector names for AVX2 + FMA + F16C, and the integer inner loops of kernels_codes.h for it. */
+/* Vector names for AVX2 + FMA + F16C, and the integer inner loops of kernels_panel.h for it. */
 #ifndef SL_TENSOR_SIMD_AVX2_H
 #define SL_TENSOR_SIMD_AVX2_H
 

@@ -1,4 +1,4 @@
-/* Vector names for AVX-512 (F BW VL DQ) with VNNI, and the integer inner loops of kernels_codes.h for it. */
+/* Vector names for AVX-512 (F BW VL DQ) with VNNI, and the integer inner loops of kernels_panel.h for it. */
 #ifndef SL_TENSOR_SIMD_AVX512_H
 #define SL_TENSOR_SIMD_AVX512_H
 

@@ -11,6 +11,6 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT SLLM_FUZZ)
     target_compile_definitions(${name}_emulated PRIVATE SLLM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   endforeach()
   add_test(NAME unit.test_ops_emulated COMMAND test_ops_emulated 3) # all of scalar, avx2, avx512
-  add_test(NAME unit.test_panel_emulated COMMAND test_panel_emulated)
+  add_test(NAME unit.test_panel_emulated COMMAND test_panel_emulated 3)
   set_tests_properties(unit.test_ops_emulated unit.test_panel_emulated PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()

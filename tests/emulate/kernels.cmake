@@ -19,7 +19,7 @@ endforeach()
 # Three sets of kernels; a processor without the dot-product instructions has two of them.
 add_test(NAME neon.test_types COMMAND test_types)
 add_test(NAME neon.test_pool COMMAND test_pool)
-add_test(NAME neon.test_panel COMMAND test_panel)
+add_test(NAME neon.test_panel COMMAND test_panel 3)
 add_test(NAME neon.test_ops COMMAND test_ops 3)
 add_test(NAME neon.test_ops_without_dot COMMAND ${CMAKE_CROSSCOMPILING_EMULATOR} -cpu cortex-a72 $<TARGET_FILE:test_ops> 2)
 set_tests_properties(neon.test_types neon.test_pool neon.test_panel neon.test_ops neon.test_ops_without_dot 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-static const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
+static const char *const sets[] = {"scalar", "avx2", "avx512", "neon", "neon_dot"};
 
 static void loops_count_what_they_do(const sl_kernels *kernels) {
     enum { BYTES = 1 << 16 };
