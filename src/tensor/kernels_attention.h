@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum {
+    PAGE_VECTORS = SL_PAGE / LANES,
     QUERIES = 6,                         /* rows whose sums stay in registers together */
     BRIEF = 4,                             /* rows that use a tile so briefly that the next is asked for */
     WIDTH_STEP = 16 / LANES              /* vectors that divide every sl_kv_width */
