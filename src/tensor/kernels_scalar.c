@@ -285,11 +285,11 @@ enum { PEAK_WIDTH = 256 };
 
 static int64_t peak_int8(int64_t rounds) {
     int8_t w[PEAK_WIDTH], x[PEAK_WIDTH];
-    int32_t sum = 0;
+    uint32_t sum = 0; /* wraps: only the time counts */
     for (int i = 0; i < PEAK_WIDTH; i++) w[i] = (int8_t)i, x[i] = (int8_t)-i;
     for (int64_t r = 0; r < rounds; r++) {
         OPAQUE_MEMORY(w);
-        for (int i = 0; i < PEAK_WIDTH; i++) sum += w[i] * x[i];
+        for (int i = 0; i < PEAK_WIDTH; i++) sum += (uint32_t)(w[i] * x[i]);
     }
     OPAQUE_MEMORY(&sum);
     return rounds * PEAK_WIDTH;
