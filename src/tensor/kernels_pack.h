@@ -113,27 +113,12 @@ PINLINE void fold_group(int bits, const __m256i w[8], uint8_t *out) {
     }
 }
 
-/* As sl_panel_pack_head; the plain heads of the types of 32 columns, of which there are many, are written here. */
-PINLINE void pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t b, uint8_t *head) {
-    sl_panel_form f = sl_panel_form_of(type);
-    if (f.head != SL_HEAD_F16 && f.head != SL_HEAD_F16_MIN) {
-        sl_panel_pack_head(type, rows, row_bytes, n_rows, b, head);
-        return;
-    }
-    const uint8_t *block = rows + (size_t)b * sl_type_get(type)->bytes;
-    if (n_rows < SL_PANEL_ROWS) memset(head, 0, (size_t)f.head_bytes);
-    for (int r = 0; r < n_rows; r++, block += row_bytes) {
-        memcpy(head + 2 * r, block, 2);
-        if (f.head == SL_HEAD_F16_MIN) memcpy(head + 32 + 2 * r, block + 2, 2);
-    }
-}
-
 /* The panel of up to 16 rows; rows that are not there pack as zeros of the stored form. */
 PINLINE void pack_type(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel) {
     sl_panel_form f = sl_panel_form_of(type);
     size_t block_bytes = sl_type_get(type)->bytes;
     for (int64_t b = 0; b < n / f.block; b++, panel += sl_panel_block_bytes(f)) {
-        pack_head(type, rows, row_bytes, n_rows, b, panel);
+        sl_panel_pack_head(type, rows, row_bytes, n_rows, b, panel);
         for (int g = 0; g < f.block / 32; g++)
             for (int half = 0; half < 2; half++) {
                 __m256i w[8];

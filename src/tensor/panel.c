@@ -37,13 +37,25 @@ static void integer_scales(sl_type type, const uint8_t *block, uint8_t *scales, 
 
 static void put_half(uint8_t *at, uint16_t bits) { memcpy(at, &bits, sizeof bits); }
 
+/* Types of 32 columns with the f16 scale, and minimum, at a block's start: small blocks, so there are many heads. */
+static void pack_plain_head(const uint8_t *block, size_t row_bytes, int n_rows, bool has_min, uint8_t *head) {
+    for (int r = 0; r < n_rows; r++, block += row_bytes) {
+        memcpy(head + 2 * r, block, 2);
+        if (has_min) memcpy(head + 32 + 2 * r, block + 2, 2);
+    }
+}
+
 void sl_panel_pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t b, uint8_t *head) {
     sl_panel_form f = sl_panel_form_of(type);
     size_t block_bytes = sl_type_get(type)->bytes;
     int scale_at, min_at, groups = groups_of(f);
     bool has_min = sl_type_codes(type)->has_min;
+    if (n_rows < SL_PANEL_ROWS) memset(head, 0, (size_t)f.head_bytes);
+    if (f.head == SL_HEAD_F16 || f.head == SL_HEAD_F16_MIN) {
+        pack_plain_head(rows + (size_t)b * block_bytes, row_bytes, n_rows, has_min, head);
+        return;
+    }
     float_places(type, &scale_at, &min_at);
-    memset(head, 0, (size_t)f.head_bytes);
     for (int r = 0; r < n_rows; r++) {
         const uint8_t *block = rows + (size_t)r * row_bytes + (size_t)b * block_bytes;
         uint8_t scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS], *bytes = head + (has_min ? 64 : 32) + r;
@@ -53,7 +65,6 @@ void sl_panel_pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int
         }
         put_half(head + 2 * r, sl_load_u16(block + scale_at));
         if (has_min) put_half(head + 32 + 2 * r, sl_load_u16(block + min_at));
-        if (f.block == 32) continue;
         integer_scales(type, block, scales, mins);
         for (int g = 0; g < groups; g++) bytes[16 * g] = scales[g];
         for (int g = 0; f.head == SL_HEAD_U8_MIN && g < groups; g++) bytes[16 * (groups + g)] = mins[g];
