@@ -151,7 +151,7 @@ void sl_pool_free(sl_pool *pool) {
     free(pool);
 }
 
-int sl_pool_threads(const sl_pool *pool) { return pool->n_threads; }
+int sl_pool_threads(const sl_pool *pool) { return pool ? pool->n_threads : 1; }
 
 static bool is_empty(sl_pool *pool) { return !(atomic_load(&pool->state) & INSIDE); }
 
@@ -168,7 +168,7 @@ static void wait_for_workers(sl_pool *pool) {
 }
 
 void sl_pool_run(sl_pool *pool, int64_t n_chunks, void (*work)(void *user, int64_t chunk, int thread), void *user) {
-    if (n_chunks <= 1 || pool->n_threads == 1 || pthread_mutex_trylock(&pool->owner)) {
+    if (!pool || n_chunks <= 1 || pool->n_threads == 1 || pthread_mutex_trylock(&pool->owner)) {
         for (int64_t chunk = 0; chunk < n_chunks; chunk++) work(user, chunk, 0);
         return;
     }

@@ -96,11 +96,7 @@ static void round_chunk(void *user, int64_t token, int thread) {
 
 void sl_act_round(sl_pool *pool, sl_act *act) {
     if (!act->blocks) return;
-    if (act->n_tokens < 4 || !pool) { /* not worth waking anybody */
-        for (int64_t t = 0; t < act->n_tokens; t++) round_chunk(act, t, 0);
-        return;
-    }
-    sl_pool_run(pool, act->n_tokens, round_chunk, act);
+    sl_pool_run(act->n_tokens < 4 ? NULL : pool, act->n_tokens, round_chunk, act); /* few: not worth waking anybody */
 }
 
 /* ---------------------------------------------------------------- products */
@@ -154,7 +150,7 @@ static void prepare(product_run *run, sl_pool *pool, sl_arithmetic arithmetic, c
     if (item->expert >= 0) run->product.w += (size_t)item->expert * (size_t)run->rows * row_bytes;
     if (run->tokens < 1 || run->rows < 1) return; /* no chunks */
     if (rounded) run->product.panels = sl_packed_get(pool, w, item->expert);
-    split(run, pool ? sl_pool_threads(pool) : 1, rounded);
+    split(run, sl_pool_threads(pool), rounded);
 }
 
 typedef struct product_list {
@@ -181,10 +177,7 @@ void sl_matmul_all(sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item
         prepare(&list.runs[i], pool, arithmetic, &items[i], act);
         chunks += list.runs[i].chunks;
     }
-    if (chunks == 1 || !pool)
-        for (int64_t c = 0; c < chunks; c++) product_chunk(&list, c, 0);
-    else
-        sl_pool_run(pool, chunks, product_chunk, &list);
+    sl_pool_run(pool, chunks, product_chunk, &list);
 }
 
 void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int64_t expert, const sl_act *act,

@@ -14,7 +14,6 @@
 typedef struct entry {
     struct entry *next;
     size_t n;
-    bool mapped;
     sl_packed slots[]; /* [n]; place holds the offset until the region is reserved */
 } entry;
 
@@ -60,10 +59,11 @@ sllm_status sl_packer_add(sl_packer *packer, sl_tensor *tensor, bool mapped, sll
     entry *e = sl_mul_size(n, sizeof(sl_packed), &slots) && sl_add_size(slots, sizeof *e, &slots) ? calloc(1, slots)
                                                                                                 : NULL;
     if (!e) return sl_fail_memory(error, "the list of packed weights", n * sizeof(sl_packed));
-    *e = (entry){.next = packer->entries, .n = n, .mapped = mapped};
+    *e = (entry){.next = packer->entries, .n = n};
     packer->entries = e;
     for (size_t i = 0; i < n; i++) {
         e->slots[i].packer = packer;
+        e->slots[i].mapped = mapped;
         e->slots[i].place = (uint8_t *)(uintptr_t)packer->bytes; /* an offset, until sl_packer_reserve */
         if (!sl_add_u64(packer->bytes, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, &packer->bytes))
             return sl_fail_memory(error, "packed weights", SIZE_MAX);
@@ -121,10 +121,10 @@ static void pack_some(void *user, int64_t chunk, int thread) {
     give_back(m, m->rows + (size_t)(first * SL_PANEL_ROWS) * m->row_bytes, m->rows + (size_t)last * m->row_bytes);
 }
 
-static void make(sl_pool *pool, const sl_tensor *w, int64_t expert, sl_packed *slot, bool mapped) {
+static void make(sl_pool *pool, const sl_tensor *w, int64_t expert, const sl_packed *slot) {
     enum { TASK_BYTES = 1 << 20 };
     const sl_type_info *info = sl_type_get(w->type);
-    making m = {.kernels = sl_kernels_get(), .type = w->type, .place = slot->place, .mapped = mapped,
+    making m = {.kernels = sl_kernels_get(), .type = w->type, .place = slot->place, .mapped = slot->mapped,
                 .n_rows = w->shape[w->n_dims - 2], .columns = w->shape[w->n_dims - 1],
                 .page = (size_t)sysconf(_SC_PAGESIZE)};
     m.row_bytes = (size_t)(m.columns / info->block) * info->bytes;
@@ -133,21 +133,13 @@ static void make(sl_pool *pool, const sl_tensor *w, int64_t expert, sl_packed *s
     m.panels_a_task = (int64_t)(TASK_BYTES / m.panel_bytes) + 1;
     int64_t panels = (m.n_rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
     int64_t tasks = (panels + m.panels_a_task - 1) / m.panels_a_task;
-    if (pool) sl_pool_run(pool, tasks, pack_some, &m);
-    else
-        for (int64_t i = 0; i < tasks; i++) pack_some(&m, i, 0);
+    sl_pool_run(pool, tasks, pack_some, &m);
     give_back(&m, m.rows, m.rows + (size_t)m.n_rows * m.row_bytes); /* pages that two tasks shared */
 }
 
 const uint8_t *sl_packed_peek(const sl_tensor *w, int64_t expert) {
     if (!w->packed) return NULL;
     return atomic_load_explicit(&w->packed[expert > 0 ? expert : 0].panels, memory_order_acquire);
-}
-
-static bool is_mapped(const sl_packer *packer, const sl_packed *slot) {
-    for (const entry *e = packer->entries; e; e = e->next)
-        if (slot >= e->slots && slot < e->slots + e->n) return e->mapped;
-    return false;
 }
 
 const uint8_t *sl_packed_get(sl_pool *pool, const sl_tensor *w, int64_t expert) {
@@ -158,7 +150,7 @@ const uint8_t *sl_packed_get(sl_pool *pool, const sl_tensor *w, int64_t expert) 
     pthread_mutex_lock(&slot->packer->making);
     panels = atomic_load_explicit(&slot->panels, memory_order_acquire);
     if (!panels) {
-        make(pool, w, expert, slot, is_mapped(slot->packer, slot));
+        make(pool, w, expert, slot);
         panels = slot->place;
         atomic_store_explicit(&slot->panels, panels, memory_order_release);
     }

@@ -19,6 +19,7 @@ typedef struct sl_packed {
     _Atomic(const uint8_t *) panels; /* NULL: not made yet */
     sl_packer *packer;
     uint8_t *place;                  /* where it goes */
+    bool mapped;                     /* the rows lie in a file mapping, whose pages are given back */
 } sl_packed;
 
 /* Bytes of the packed form of a matrix; 0 when the type has none (it is then multiplied from its rows). */
