@@ -2,7 +2,7 @@
  *
  *   tokenize VOCABULARY TEXTS.jsonl [ROUNDS]
  *
- * Driven by tokenize.py, which measures Hugging Face tokenizers in turn: reads a line "first" or "again" from standard
+ * Driven by tokenizer_speed.py, which measures Hugging Face tokenizers in turn: reads a line "first" or "again" from standard
  * input, tokenises all texts once, and answers with seconds, bytes and ids. "first" starts with an empty word cache. */
 #include "base/file.h"
 #include "base/json.h"

@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 /* A job is published by a new generation in `state`, together with the bit that says it is open. Workers that are awake
- * enter it (count themselves into `state`), take chunks from `next` until none is left, and leave. The caller takes
- * chunks too, closes the job, and waits only for those who entered: a worker that lost its core before it could enter
- * is not waited for, so a busy machine slows a job by the share that is stolen and never to a crawl. Waits spin for
+ * enter it (count themselves into `state`), take chunks until none is left, and leave. The caller takes chunks too,
+ * closes the job, and waits only for those who entered: a worker that lost its core before it could enter is not waited
+ * for, so a busy machine slows a job by the share that is stolen and never to a crawl. Every thread is dealt a share of
+ * the chunks, neighbours of each other, so that what it reads is one stream of memory (a sixth faster than taking turns,
+ * bench/SPEED.md); whoever has finished its own helps with the others'. Waits spin for
  * SPINS polls (some 20 to 100 microseconds by what a processor takes for a pause: longer than an operator of a forward
  * pass, far shorter than a scheduler's slice), then sleep on a futex. */
 enum { SPINS = 4000 };
@@ -27,18 +29,19 @@ struct sl_pool {
     pthread_mutex_t owner; /* held while a caller's job runs */
     void (*work)(void *user, int64_t chunk, int thread);
     void *user;
-    int64_t n_chunks;
-    _Alignas(64) _Atomic int64_t next;
+    int n_shares; /* of this job: as many threads as have one */
     _Alignas(64) _Atomic uint32_t state;
     _Alignas(64) _Atomic uint32_t left; /* raised when the last worker leaves a closed job: the caller sleeps on it */
     _Alignas(64) _Atomic uint32_t sleepers;
     atomic_bool stop;
     int n_threads;
     struct worker {
+        _Alignas(64) _Atomic int64_t next; /* of its share: anybody may take a chunk from it */
+        int64_t end;
         sl_pool *pool;
         pthread_t thread;
         int index;
-    } workers[];
+    } workers[]; /* [n_threads], the first the caller's */
 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t value) {
@@ -58,10 +61,19 @@ static void relax(void) {
 }
 
 static void take_chunks(sl_pool *pool, int thread) {
-    for (;;) {
-        int64_t chunk = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (chunk >= pool->n_chunks) return;
-        pool->work(pool->user, chunk, thread);
+    for (int i = 0; i < pool->n_shares; i++) {
+        struct worker *owner = &pool->workers[(thread + i) % pool->n_shares];
+        for (int64_t chunk; (chunk = atomic_fetch_add_explicit(&owner->next, 1, memory_order_relaxed)) < owner->end;)
+            pool->work(pool->user, chunk, thread);
+    }
+}
+
+static void deal(sl_pool *pool, int64_t n_chunks) {
+    int n = pool->n_shares = n_chunks < pool->n_threads ? (int)n_chunks : pool->n_threads;
+    int64_t each = n_chunks / n, more = n_chunks % n, first = 0; /* `more` shares have one more */
+    for (int i = 0; i < n; i++) {
+        atomic_store_explicit(&pool->workers[i].next, first, memory_order_relaxed);
+        first = pool->workers[i].end = first + each + (i < more);
     }
 }
 
@@ -130,7 +142,8 @@ sllm_status sl_pool_new(int n_threads, sl_pool **out, sllm_error *error) {
     pool->n_threads = n_threads;
     pthread_mutex_init(&pool->owner, NULL);
     for (int i = 1; i < n_threads; i++) {
-        pool->workers[i] = (struct worker){.pool = pool, .index = i};
+        pool->workers[i].pool = pool;
+        pool->workers[i].index = i;
         int failed = pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]);
         if (failed) {
             stop_workers(pool, i);
@@ -174,8 +187,7 @@ void sl_pool_run(sl_pool *pool, int64_t n_chunks, void (*work)(void *user, int64
     }
     pool->work = work;
     pool->user = user;
-    pool->n_chunks = n_chunks;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    deal(pool, n_chunks);
     atomic_fetch_add(&pool->state, GENERATION | OPEN); /* closed and empty before, so this opens the next generation */
     if (atomic_load(&pool->sleepers)) futex_wake(&pool->state, INT_MAX);
     take_chunks(pool, 0);

@@ -1,5 +1,5 @@
-/* A pool of threads made once. Work is a range of chunks taken from a shared counter, so a thread that loses its core
- * slows the whole by its share only; waits spin briefly and then sleep. */
+/* A pool of threads made once. Work is a range of chunks; each thread begins with its share of them and then takes from
+ * the others', so a thread that loses its core slows the whole by its share only; waits spin briefly and then sleep. */
 #ifndef SL_BASE_POOL_H
 #define SL_BASE_POOL_H
 
@@ -13,9 +13,9 @@ void sl_pool_free(sl_pool *pool);
 int sl_pool_threads(const sl_pool *pool); /* NULL: the caller alone, 1 */
 
 /* Calls work(user, chunk, thread) once for every chunk in [0, n_chunks), thread in [0, sl_pool_threads). Returns when
- * all are done. When another thread is using the pool, or pool is NULL, the caller does all chunks itself as thread 0 — so per-thread
- * scratch must belong to the caller, never to the pool. What a chunk computes may not depend on which thread runs
- * it. */
+ * all are done. When another thread is using the pool, or pool is NULL, the caller does all chunks itself as thread 0 —
+ * so per-thread scratch must belong to the caller, never to the pool. What a chunk computes may not depend on which
+ * thread runs it, nor on the order of chunks. */
 void sl_pool_run(sl_pool *pool, int64_t n_chunks, void (*work)(void *user, int64_t chunk, int thread), void *user);
 
 #endif

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tokenising speed beside Hugging Face tokenizers, interleaved: ours, theirs, ours, theirs, ... and the medians.
 
-usage: tokenize.py [--pairs] PROGRAM VOCABULARY.gguf TOKENIZER.json[.gz] TEXTS...     (pip install tokenizers)
+usage: tokenizer_speed.py [--pairs] PROGRAM VOCABULARY.gguf TOKENIZER.json[.gz] TEXTS...     (pip install tokenizers)
 
 Passes alternate: ours first, theirs first, ours again, theirs again; so each meets processor caches that the other has
 filled. With --pairs each does both its passes before the other has its turn.
