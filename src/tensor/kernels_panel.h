@@ -178,6 +178,8 @@ VINLINE void few_tokens(sl_type type, const sl_product *p, int64_t r0, int64_t r
 
 /* Words of CHUNK columns, ready to be multiplied; scales and mins [scale group][row]. */
 typedef struct tile {
+    const uint8_t *next; /* where the next tile's panel lies; NULL: not in panels */
+    int next_bytes;
     _Alignas(64) uint8_t codes[CHUNK * ROWS];
     _Alignas(64) float scales[CHUNK / 16][ROWS];
     _Alignas(64) float mins[CHUNK / 16][ROWS];
@@ -239,6 +241,8 @@ typedef struct columns {
     int rows, groups;  /* valid rows; groups of the type in this chunk */
     int offset;        /* of the codes */
     bool first;
+    const uint8_t *next; /* the part of the next tile's panel to ask for, */
+    int lines;           /* so many lines of 64 bytes with every group */
 } columns;
 
 VINLINE vfloat load_sums(const columns *c, int v, int i) {
@@ -271,6 +275,7 @@ VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n
         for (int v = 0; v < VECTORS; v++) sums[v][i] = load_sums(c, v, i);
     for (int g = 0; g < c->groups; g++) {
         vint dots[VECTORS][TOKENS];
+        for (int k = 0; k < c->lines; k++) prefetch(c->next + 64 * (g * c->lines + k));
         dot_tile(form, w->codes + (size_t)g * words * SL_WORD_BYTES, c->codes, g * form.group, words, n, dots);
 #pragma GCC unroll 8
         for (int i = 0; i < n; i++) {
@@ -291,12 +296,18 @@ VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n
     for (int i = 0; i < n; i++) store_sums(c, i, sums);
 }
 
+/* Up to this many passes over a tile, the memory's time is worth hiding: the next tile's panel is asked for while this
+ * one is multiplied. With more, arithmetic is all. */
+enum { MEMORY_BOUND_PASSES = 4 };
+
 /* One tile times all tokens. */
 VINLINE void multiply_tokens(sl_codes form, int offset, const sl_product *p, const tile *w, int64_t r, int rows,
                              int64_t column, int n_columns, int64_t t0, int64_t t1) {
     columns c = {.rows = rows, .groups = n_columns / form.group, .offset = offset, .first = column == 0,
-                 .bias = p->bias && column + n_columns == p->n ? p->bias + r : NULL};
-    for (int64_t token = t0; token < t1;) {
+                 .bias = p->bias && column + n_columns == p->n ? p->bias + r : NULL, .next = w->next};
+    int64_t passes = (t1 - t0 + TOKENS - 1) / TOKENS, groups = passes * c.groups;
+    c.lines = w->next && passes <= MEMORY_BOUND_PASSES ? (int)((w->next_bytes / 64 + groups - 1) / groups) : 0;
+    for (int64_t token = t0; token < t1; c.next += 64 * c.lines * c.groups) {
         int n = t1 - token >= TOKENS ? TOKENS : t1 - token >= SOME ? SOME : 1;
         for (int i = 0; i < n; i++) {
             sl_rounded a = sl_rounded_at(p->blocks, p->n, token + i);
@@ -381,11 +392,15 @@ static void fill_tile(const sl_product *p, int64_t r, int rows, int64_t column, 
     sl_panel_form f = sl_panel_form_of(p->type);
     const sl_type_info *info = sl_type_get(p->type);
     const uint8_t *w = p->w + (size_t)r * p->row_bytes + (size_t)(column / info->block) * info->bytes;
+    out->next = NULL;
     if (f.head == SL_HEAD_NONE) {
         tile_from_rows(p->type, w, p->row_bytes, rows, n, out);
     } else if (p->panels) {
         size_t blocks = (size_t)(r / ROWS) * (size_t)(p->n / f.block) + (size_t)(column / f.block);
-        fill_by_type[p->type](p->panels + blocks * (size_t)sl_panel_block_bytes(f), n, out);
+        const uint8_t *panel = p->panels + blocks * (size_t)sl_panel_block_bytes(f);
+        fill_by_type[p->type](panel, n, out);
+        out->next_bytes = (int)(n / f.block * sl_panel_block_bytes(f));
+        out->next = panel + out->next_bytes;
     } else {
         pack(p->type, w, p->row_bytes, rows, n, small);
         fill_by_type[p->type](small, n, out);
