@@ -19,6 +19,13 @@ PINLINE __m256i nibbles_to_bytes(const uint8_t *qs) {
     return _mm256_and_si256(both, _mm256_set1_epi8(15));
 }
 
+/* Elements in pairs, the first of each in the high nibble. */
+PINLINE __m256i nibble_pairs(const uint8_t *qs) {
+    __m128i packed = _mm_loadu_si128((const __m128i *)(const void *)qs), mask = _mm_set1_epi8(15);
+    __m128i high = _mm_and_si128(_mm_srli_epi16(packed, 4), mask), low = _mm_and_si128(packed, mask);
+    return _mm256_set_m128i(_mm_unpackhi_epi8(high, low), _mm_unpacklo_epi8(high, low));
+}
+
 /* Bit i of the 32 becomes byte i: 16 or 0. */
 PINLINE __m256i bits_to_16(const uint8_t *qh) {
     __m256i which = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
@@ -40,6 +47,7 @@ PINLINE __m256i stored_codes(sl_type type, const uint8_t *block, int j) {
     case SL_IQ4_NL: return nibbles_to_bytes(block + 2);
     case SL_Q4_1: return nibbles_to_bytes(block + 4);
     case SL_MXFP4: return nibbles_to_bytes(block + 1);
+    case SL_NF4: return nibble_pairs(block + 4 + 16 * j);
     case SL_Q5_0: return _mm256_or_si256(nibbles_to_bytes(block + 6), bits_to_16(block + 2));
     case SL_Q5_1: return _mm256_or_si256(nibbles_to_bytes(block + 8), bits_to_16(block + 4));
     case SL_Q8_0: return load32(block + 2);
@@ -138,7 +146,7 @@ static void pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows
     switch (type) {
         PACK_CASE(Q4_0) PACK_CASE(Q4_1) PACK_CASE(Q5_0) PACK_CASE(Q5_1) PACK_CASE(Q8_0) PACK_CASE(IQ4_NL)
         PACK_CASE(MXFP4) PACK_CASE(Q2_K) PACK_CASE(Q3_K) PACK_CASE(Q4_K) PACK_CASE(Q5_K) PACK_CASE(Q6_K)
-        PACK_CASE(IQ4_XS)
+        PACK_CASE(IQ4_XS) PACK_CASE(NF4)
         default: break;
     }
 }

@@ -87,6 +87,9 @@ VINLINE void scales_of(sl_type type, const uint8_t *head, int g, int v, vfloat *
     case SL_HEAD_F16: *scale = vf_from_f16(d); break;
     case SL_HEAD_F16_MIN: *scale = vf_from_f16(d), *min = vf_from_f16(m); break;
     case SL_HEAD_BF16: *scale = vf_from_bf16(d); break;
+    case SL_HEAD_NF4:
+        *scale = vf_mul(vf_load((const float *)(const void *)head + LANES * v), vf_set1(SL_NF4_UNIT));
+        break;
     case SL_HEAD_I8: *scale = vf_mul(vf_from_f16(d), vf_from_i8(bytes + 32)); break;
     case SL_HEAD_U8_MIN:
         *scale = vf_mul(vf_from_f16(d), vf_from_u8(bytes + 64));
@@ -367,7 +370,8 @@ static tile_multiplier *multiplier_of(const sl_codes *form) {
 
 /* The types with panels. */
 #define PANEL_TYPES(X) \
-    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4)
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) \
+    X(NF4)
 
 #define DEFINE_TYPE(TYPE) \
     static void few_##TYPE(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int n) { \

@@ -17,6 +17,13 @@ VINLINE uint8x16_t bits_to_16(const uint8_t *p) {
     return vandq_u8(vtstq_u8(both, select), vdupq_n_u8(16));
 }
 
+/* Sixteen elements in pairs, the first of each in the high nibble. */
+VINLINE uint8x16_t nibble_pairs(const uint8_t *p) {
+    uint8x8_t packed = vld1_u8(p);
+    uint8x8x2_t pairs = vzip_u8(vshr_n_u8(packed, 4), vand_u8(packed, vdup_n_u8(15)));
+    return vcombine_u8(pairs.val[0], pairs.val[1]);
+}
+
 /* Stored codes of columns [16 * h, 16 * h + 16) of group-of-32 j of a block: code + offset, the index of a code book, or
  * the signed byte. */
 VINLINE uint8x16_t stored_codes(sl_type type, const uint8_t *block, int j, int h) {
@@ -25,6 +32,7 @@ VINLINE uint8x16_t stored_codes(sl_type type, const uint8_t *block, int j, int h
     case SL_IQ4_NL: return field(block + 2, 4 * h, 15);
     case SL_Q4_1: return field(block + 4, 4 * h, 15);
     case SL_MXFP4: return field(block + 1, 4 * h, 15);
+    case SL_NF4: return nibble_pairs(block + 4 + 16 * j + 8 * h);
     case SL_Q5_0: return vorrq_u8(field(block + 6, 4 * h, 15), bits_to_16(block + 2 + 2 * h));
     case SL_Q5_1: return vorrq_u8(field(block + 8, 4 * h, 15), bits_to_16(block + 4 + 2 * h));
     case SL_Q8_0: return vld1q_u8(block + 2 + 16 * h);
@@ -109,7 +117,7 @@ static void pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows
     switch (type) {
         PACK_CASE(Q4_0) PACK_CASE(Q4_1) PACK_CASE(Q5_0) PACK_CASE(Q5_1) PACK_CASE(Q8_0) PACK_CASE(IQ4_NL)
         PACK_CASE(MXFP4) PACK_CASE(Q2_K) PACK_CASE(Q3_K) PACK_CASE(Q4_K) PACK_CASE(Q5_K) PACK_CASE(Q6_K)
-        PACK_CASE(IQ4_XS)
+        PACK_CASE(IQ4_XS) PACK_CASE(NF4)
         default: break;
     }
 }

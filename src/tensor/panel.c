@@ -59,6 +59,10 @@ void sl_panel_pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int
     for (int r = 0; r < n_rows; r++) {
         const uint8_t *block = rows + (size_t)r * row_bytes + (size_t)b * block_bytes;
         uint8_t scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS], *bytes = head + (has_min ? 64 : 32) + r;
+        if (f.head == SL_HEAD_NF4) {
+            memcpy(head + 4 * r, block, 4);
+            continue;
+        }
         if (f.head == SL_HEAD_BF16) {
             put_half(head + 2 * r, sl_f32_to_bf16(sl_e8m0_half(block[0])));
             continue;
@@ -78,6 +82,7 @@ static void scale_of(sl_panel_form f, const uint8_t *head, int g, int row, float
     const uint8_t *bytes = head + 16 * g + row;
     float d = f16_of(head + 2 * row);
     switch (f.head) {
+    case SL_HEAD_NF4: *scale = sl_load_f32(head + 4 * row) * SL_NF4_UNIT; break;
     case SL_HEAD_F16_MIN: *minimum = f16_of(head + 32 + 2 * row); *scale = d; break;
     case SL_HEAD_BF16: *scale = sl_bf16_to_f32(sl_load_u16(head + 2 * row)); break;
     case SL_HEAD_I8: *scale = d * (float)(int8_t)bytes[32]; break;
@@ -125,9 +130,11 @@ static unsigned get_code(sl_panel_form f, const uint8_t *group, int row, int i) 
     return low;
 }
 
-/* Where a row's block keeps the nibbles of its group-of-32 `g`, for types with a code book. */
-static const uint8_t *nibbles_of(sl_type type, const uint8_t *block, int g) {
-    return block + (type == SL_MXFP4 ? 1 : type == SL_IQ4_NL ? 2 : 8 + 16 * g);
+/* Index into the code book of element i of a row's block. */
+static unsigned index_of(sl_type type, const uint8_t *block, int i) {
+    if (type == SL_NF4) return sl_nf4_index(block, i);
+    const uint8_t *nibbles = block + (type == SL_MXFP4 ? 1 : type == SL_IQ4_NL ? 2 : 8 + 16 * (i / 32));
+    return nibbles[i % 16] >> (i % 32 < 16 ? 0 : 4) & 15;
 }
 
 static void pack_codes(sl_type type, sl_panel_form f, const uint8_t *block, int row, uint8_t *groups) {
@@ -138,7 +145,7 @@ static void pack_codes(sl_type type, sl_panel_form f, const uint8_t *block, int 
     form->unpack(block, codes, scales, mins);
     for (int i = 0; i < f.block; i++) {
         unsigned code = (unsigned)(codes[i] + offset) & 255;
-        if (f.book) code = nibbles_of(type, block, i / 32)[i % 16] >> (i % 32 < 16 ? 0 : 4) & 15;
+        if (f.book) code = index_of(type, block, i);
         put_code(f, groups + i / 32 * f.group_bytes, row, i % 32, code);
     }
 }
@@ -167,9 +174,22 @@ void sl_panel_unpack(sl_type type, const uint8_t *block, int group, int row, int
     for (int g = 0; g < per32; g++) scale_of(f, block, group * per32 + g, row, &scales[g], &mins[g]);
 }
 
+/* By the float book, as the type's to_float. */
+static void nf4_to_float(sl_panel_form f, const uint8_t *panel, int row, int64_t n, float *out) {
+    for (int64_t column = 0; column < n; column++) {
+        const uint8_t *block = panel + column / f.block * sl_panel_block_bytes(f);
+        const uint8_t *group = block + f.head_bytes + column % f.block / 32 * f.group_bytes;
+        out[column] = sl_nf4_values[get_code(f, group, row, (int)(column % 32))] * sl_load_f32(block + 4 * row);
+    }
+}
+
 void sl_panel_to_float(sl_type type, const uint8_t *panel, int row, int64_t n, float *out) {
     sl_panel_form f = sl_panel_form_of(type);
     bool has_min = sl_type_codes(type)->has_min;
+    if (type == SL_NF4) {
+        nf4_to_float(f, panel, row, n, out);
+        return;
+    }
     for (int64_t column = 0; column < n; column += 32) {
         int8_t codes[32];
         float scales[2], mins[2];

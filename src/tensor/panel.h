@@ -32,6 +32,7 @@ typedef enum sl_panel_head {
     SL_HEAD_F16,      /* f16 scale[16] */
     SL_HEAD_F16_MIN,  /* f16 scale[16], f16 minimum[16] */
     SL_HEAD_BF16,     /* bf16 scale[16] (a power of two, exact) */
+    SL_HEAD_NF4,      /* f32 absmax[16]: scale absmax * SL_NF4_UNIT */
     SL_HEAD_I8,       /* f16 d[16], int8 s[groups][16]: scale d * s */
     SL_HEAD_U8_MIN,   /* f16 d[16], f16 m[16], uint8 s[groups][16], uint8 n[groups][16]: scale d * s, minimum -(m * n) */
     SL_HEAD_U4_MIN,   /* f16 d[16], f16 m[16], uint8 [groups][16]: s in the low nibble, n in the high */
@@ -40,7 +41,7 @@ typedef enum sl_panel_head {
 typedef struct sl_panel_form {
     sl_panel_head head;
     int bits;      /* of a stored code: 2, 3, 4, 5, 6 or 8 */
-    int block;     /* columns of a block: 32 or 256 */
+    int block;     /* columns of a block: 32, 64 or 256 */
     int group;     /* columns that share a scale: 16 or 32 */
     int head_bytes, group_bytes; /* group_bytes: codes of 32 columns */
     const int8_t *book; /* [16] signed values that 4-bit codes stand for, or NULL */
@@ -56,6 +57,7 @@ static inline __attribute__((always_inline)) sl_panel_form sl_panel_form_of(sl_t
     case SL_Q8_0: return (sl_panel_form){SL_HEAD_F16, 8, 32, 32, 32, 512, NULL};
     case SL_IQ4_NL: return (sl_panel_form){SL_HEAD_F16, 4, 32, 32, 32, 256, sl_iq4_values};
     case SL_MXFP4: return (sl_panel_form){SL_HEAD_BF16, 4, 32, 32, 32, 256, sl_fp4_values};
+    case SL_NF4: return (sl_panel_form){SL_HEAD_NF4, 4, 64, 32, 64, 256, sl_nf4_codes};
     case SL_Q2_K: return (sl_panel_form){SL_HEAD_U4_MIN, 2, 256, 16, 64 + 256, 128, NULL};
     case SL_Q3_K: return (sl_panel_form){SL_HEAD_I8, 3, 256, 16, 32 + 256, 192, NULL};
     case SL_Q4_K: return (sl_panel_form){SL_HEAD_U8_MIN, 4, 256, 32, 64 + 256, 256, NULL};

@@ -1,4 +1,4 @@
-/* Types with one scale a block of 32 (or 16): Q4_0 ... Q8_1, IQ4_NL, and the four-bit floats MXFP4 and NVFP4. */
+/* Types with one scale a block of 32 (or 16, or 64): Q4_0 ... Q8_1, IQ4_NL, the four-bit floats MXFP4 and NVFP4, and NF4. */
 #include "tensor/codes.h"
 
 #include <string.h>
@@ -12,6 +12,9 @@ typedef struct { uint16_t d; int8_t qs[32]; } q8_0;
 typedef struct { uint16_t d, s; int8_t qs[32]; } q8_1; /* s = d * sum of qs, not needed to widen */
 typedef struct { uint8_t e, qs[16]; } mxfp4;
 typedef struct { uint8_t d[4], qs[32]; } nvfp4;
+/* bitsandbytes keeps the largest values and the codes (the first in the high nibble) in two tensors; a reader puts them
+ * together, as one tensor of ours. Blocks of 128 columns and more are several of these with the same absmax. */
+typedef struct { float absmax; uint8_t qs[32]; } nf4;
 _Static_assert(sizeof(q4_0) == 18, "Q4_0");
 _Static_assert(sizeof(q4_1) == 20, "Q4_1");
 _Static_assert(sizeof(q5_0) == 22, "Q5_0");
@@ -20,9 +23,15 @@ _Static_assert(sizeof(q8_0) == 34, "Q8_0");
 _Static_assert(sizeof(q8_1) == 36, "Q8_1");
 _Static_assert(sizeof(mxfp4) == 17, "MXFP4");
 _Static_assert(sizeof(nvfp4) == 36, "NVFP4");
+_Static_assert(sizeof(nf4) == 36, "NF4");
 #define AT(type, field) (block + offsetof(type, field))
 
 const int8_t sl_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const float sl_nf4_values[16] = {
+    -1.0f, -0.696192801f, -0.525073051f, -0.394917488f, -0.284441382f, -0.18477343f, -0.0910500363f, 0.0f,
+    0.0795802996f, 0.160930201f, 0.246112302f, 0.337915242f, 0.440709829f, 0.562617004f, 0.722956836f, 1.0f,
+};
+const int8_t sl_nf4_codes[16] = {-112, -78, -59, -44, -32, -21, -10, 0, 9, 18, 28, 38, 49, 63, 81, 112};
 const int8_t sl_fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 static float f16_at(const uint8_t *p) { return sl_f16_to_f32(sl_load_u16(p)); }
@@ -125,4 +134,10 @@ void sl_unpack_nvfp4(const uint8_t *block, int8_t *codes, float *scales, float *
             codes[16 * g + i + 8] = sl_fp4_values[qs[i] >> 4];
         }
     }
+}
+
+void sl_unpack_nf4(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
+    (void)mins;
+    scales[0] = scales[1] = sl_load_f32(AT(nf4, absmax)) * SL_NF4_UNIT;
+    for (int i = 0; i < 64; i++) codes[i] = sl_nf4_codes[sl_nf4_index(block, i)];
 }

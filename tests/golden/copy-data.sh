@@ -15,6 +15,7 @@ folders="
     models/mistral-headdim-f16 models/mixtral models/phi4-mini
     quant/gguf/gpt2 quant/gguf/qwen2-moe quant/gguf/llama32 quant/gguf/mistral-swa quant/gguf/smollm3-p4
 "
+files="quant/bnb4bit/edge8x512.nf4.safetensors quant/bnb4bit/tail1000.nf4.dq.safetensors"
 
 [ -d "$golden/models" ] || { echo "copy-data.sh: no reference data at $golden" >&2; exit 1; }
 for folder in $folders; do
@@ -23,6 +24,10 @@ for folder in $folders; do
     for file in "$golden/$folder"/*; do
         [ -f "$file" ] && install -m 644 "$file" "$data/$folder/"
     done
+done
+for file in $files; do
+    mkdir -p "$data/${file%/*}"
+    install -m 644 "$golden/$file" "$data/$file"
 done
 
 kib=$(du -sk --apparent-size "$data" | cut -f1)

@@ -22,6 +22,7 @@ bool golden_each(const char *directory, void (*visit)(golden *g, const char *pat
 void golden_models(golden *g, const char *directory);
 void golden_quant(golden *g, const char *directory);
 void golden_gguf(golden *g, const char *directory); /* quant/gguf: whole files of every family, called by golden_quant */
+void golden_bnb(golden *g, const char *directory); /* quant/bnb4bit, called by golden_quant */
 void golden_tokenizers(golden *g, const char *directory);
 void golden_templates(golden *g, const char *directory);
 void golden_real(golden *g, const char *directory);

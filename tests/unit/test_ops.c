@@ -88,7 +88,7 @@ static uint8_t *random_weights(sl_type type, size_t n) {
             for (int k = 0; k < 2 && f16_fields[f].type == type; k++)
                 if (f16_fields[f].at[k] >= 0) put_f16(block + f16_fields[f].at[k], 0.02f * uniform());
         float d = 0.02f * uniform();
-        if (type == SL_Q8_K) memcpy(block, &d, 4);
+        if (type == SL_Q8_K || type == SL_NF4) memcpy(block, &d, 4);
         if (type == SL_IQ1_M) block[55] = (uint8_t)(0x20 | (block[55] & 0x8f)); /* top nibble of the scattered f16 */
         if (type == SL_MXFP4) block[0] = (uint8_t)(118 + block[0] % 8);
         if (type == SL_NVFP4)
@@ -124,10 +124,25 @@ static void round_reference(const float *x, int64_t n, double *out) {
     }
 }
 
+/* The weights as `fast` sees them: scale * code + minimum. The type's own values, but for NF4, whose book integers only
+ * approximate. */
+static void widen_codes(sl_type type, const uint8_t *block, double *out, size_t n) {
+    const sl_type_info *info = sl_type_get(type);
+    const sl_codes *form = sl_type_codes(type);
+    for (size_t i = 0; i < n; i += info->block, block += info->bytes) {
+        int8_t codes[SL_MAX_BLOCK];
+        float scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS] = {0};
+        form->unpack(block, codes, scales, mins);
+        for (int k = 0; k < info->block; k++)
+            out[i + (size_t)k] = (double)scales[k / form->group] * codes[k] + (double)mins[k / form->group];
+    }
+}
+
 typedef struct problem {
     sl_tensor w;
     sl_act act;
     float *x, *bias, *widened;
+    double *as_fast; /* NULL for float types */
     int64_t rows, n, tokens, experts;
 } problem;
 
@@ -140,6 +155,11 @@ static problem new_problem(sl_type type, int64_t experts, int64_t rows, int64_t 
     memcpy(p.w.shape, experts ? shape : shape + 1, sizeof(int64_t) * (size_t)p.w.n_dims);
     p.widened = malloc(elements * sizeof(float));
     sl_type_get(type)->to_float(p.w.data, p.widened, elements);
+    if (sl_type_codes(type)) {
+        p.as_fast = malloc(elements * sizeof *p.as_fast);
+        assert_non_null(p.as_fast);
+        widen_codes(type, p.w.data, p.as_fast, elements);
+    }
     size_t stride = (size_t)n + 3;
     p.x = random_floats(stride * (size_t)tokens, 2.0f);
     p.bias = random_floats((size_t)rows, 1.0f);
@@ -153,13 +173,14 @@ static void free_problem(problem *p) {
     free(p->x);
     free(p->bias);
     free(p->widened);
+    free(p->as_fast);
     free(p->act.blocks);
 }
 
 /* Largest |y - reference| over the sum of |terms|. */
 static double product_error(const problem *p, int64_t expert, bool rounded, const float *y, size_t y_stride) {
     double worst = 0.0, *x = malloc((size_t)p->n * sizeof *x);
-    const float *w = p->widened + (expert > 0 ? expert : 0) * p->rows * p->n;
+    int64_t from = (expert > 0 ? expert : 0) * p->rows * p->n;
     for (int64_t t = 0; t < p->tokens; t++) {
         const float *row = p->x + (size_t)t * p->act.stride;
         for (int64_t i = 0; i < p->n; i++) x[i] = row[i];
@@ -167,8 +188,10 @@ static double product_error(const problem *p, int64_t expert, bool rounded, cons
         for (int64_t r = 0; r < p->rows; r++) {
             double sum = p->bias[r], size = fabs(sum);
             for (int64_t i = 0; i < p->n; i++) {
-                sum += (double)w[r * p->n + i] * x[i];
-                size += fabs((double)w[r * p->n + i] * x[i]);
+                int64_t at = from + r * p->n + i;
+                double term = (rounded ? p->as_fast[at] : (double)p->widened[at]) * x[i];
+                sum += term;
+                size += fabs(term);
             }
             double error = fabs(y[(size_t)t * y_stride + (size_t)r] - sum) / size;
             if (!(error <= worst)) worst = error;

@@ -33,6 +33,7 @@ static uint8_t *random_rows(sl_type type, size_t elements) {
         int at = type == SL_Q6_K ? 208 : type == SL_Q3_K ? 108 : type == SL_Q2_K ? 80 : 0;
         block[at + 1] &= 0xab; /* the top bits of an f16 scale, and of the minimum behind it */
         if (sl_type_codes(type)->has_min) block[at + 3] &= 0xab;
+        if (type == SL_NF4) block[3] &= 0xbf; /* of an f32 */
         if (type == SL_MXFP4) block[0] = (uint8_t)(100 + block[0] % 40);
     }
     return w;

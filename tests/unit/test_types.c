@@ -104,6 +104,7 @@ static void test_names_and_numbers(void **state) {
     const int64_t unknown[] = {-1, 4, 5, 31, 36, 41, 1000, INT64_MAX, INT64_MIN}; /* removed, or never given */
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) assert_false(sl_type_from_ggml(unknown[i], &type));
     assert_true(sl_type_from_name("q4_k", &type) && type == SL_Q4_K);
+    assert_true(sl_type_from_name("nf4", &type) && type == SL_NF4 && sl_type_get(type)->ggml_id == -1);
     assert_false(sl_type_from_name("Q4", &type));
     assert_true(sl_type_from_safetensors("BF16", &type) && type == SL_BF16);
     assert_false(sl_type_from_safetensors("Q4_0", &type));
