@@ -110,6 +110,9 @@ VINLINE vint ready_codes(sl_codes form, vint codes) { (void)form; return codes; 
  * leaves do not fit the registers. */
 VINLINE void vi_in_order(vint *v) { __asm__("" : "+x"(*v)); }
 
+/* *sum += v in 16 bits, where the sum lies: the compiler would move it between registers at every step. */
+VINLINE void vi_add16_to(vint *sum, vint v) { __asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v)); }
+
 VINLINE vint pairs(sl_codes form, vint codes, vint x) {
     if (form.top) return _mm256_maddubs_epi16(codes, x);
     return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
@@ -156,8 +159,8 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
 #pragma GCC unroll 2
                 for (int v = 0; v < VECTORS; v++) {
                     vint product = pairs(form, w[v], word);
-                    narrow[v][i] = s ? _mm256_add_epi16(narrow[v][i], product) : product;
-                    vi_in_order(&narrow[v][i]);
+                    if (s) vi_add16_to(&narrow[v][i], product);
+                    else narrow[v][i] = product;
                 }
             }
         }
