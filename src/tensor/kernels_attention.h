@@ -35,7 +35,8 @@ VINLINE void ask_for(const char *ahead, size_t bytes) {
 
 /* LANES codes of a quantised tile from the i-th byte on. */
 VINLINE vfloat tile_codes(sl_kv_type type, const uint8_t *codes, int i, bool high) {
-    return type == SL_KV_Q8_0 ? vf_from_i8(codes + i) : vf_sub(vf_from_nibbles(codes + i, high), vf_set1(8.0f));
+    if (type == SL_KV_Q8_0) return vi_to_vf(vi_from_i8(codes + i));
+    return vf_sub(vi_to_vf(vi_from_nibbles(codes + i, high)), vf_set1(8.0f));
 }
 
 VINLINE void widen_key_rows(sl_kv_type type, const uint8_t *from, int head_dim, float *out) {

@@ -77,7 +77,7 @@ VINLINE void unpack_group(sl_type type, const uint8_t *codes, int v, vint w[8]) 
     }
 }
 
-/* Scale and minimum of scale group g of a block, rows of vector v. */
+/* Scale and minimum of group g of a block, rows of vector v, for types with groups of 32. */
 VINLINE void scales_of(sl_type type, const uint8_t *head, int g, int v, vfloat *scale, vfloat *min) {
     sl_panel_form f = sl_panel_form_of(type);
     const uint8_t *d = head + 2 * LANES * v, *m = d + 2 * ROWS, *bytes = head + 16 * g + LANES * v;
@@ -90,29 +90,52 @@ VINLINE void scales_of(sl_type type, const uint8_t *head, int g, int v, vfloat *
     case SL_HEAD_NF4:
         *scale = vf_mul(vf_load((const float *)(const void *)head + LANES * v), vf_set1(SL_NF4_UNIT));
         break;
-    case SL_HEAD_I8: *scale = vf_mul(vf_from_f16(d), vf_from_i8(bytes + 32)); break;
+    case SL_HEAD_I8: *scale = vf_mul(vf_from_f16(d), vi_to_vf(vi_from_i8(bytes + 32))); break;
     case SL_HEAD_U8_MIN:
-        *scale = vf_mul(vf_from_f16(d), vf_from_u8(bytes + 64));
-        *min = vf_negate(vf_mul(vf_from_f16(m), vf_from_u8(bytes + 64 + 16 * n_groups)));
+        *scale = vf_mul(vf_from_f16(d), vi_to_vf(vi_from_u8(bytes + 64)));
+        *min = vf_negate(vf_mul(vf_from_f16(m), vi_to_vf(vi_from_u8(bytes + 64 + 16 * n_groups))));
         break;
-    case SL_HEAD_U4_MIN:
-        *scale = vf_mul(vf_from_f16(d), vf_from_nibbles(bytes + 64, false));
-        *min = vf_negate(vf_mul(vf_from_f16(m), vf_from_nibbles(bytes + 64, true)));
-        break;
-    case SL_HEAD_NONE: *scale = vf_zero(); break;
+    default: *scale = vf_zero(); break; /* not with groups of 32 */
     }
 }
 
-/* sum + integer dot * (w scale * x scale) [+ min * shift], each operation rounded. */
-VINLINE vfloat add_group(sl_codes form, vfloat sum, vint dot, vfloat scale, vfloat min, const sl_rounded *a, int64_t b,
-                         int half) {
-    bool by32 = form.group == 32;
-    int32_t x_sum = by32 ? a->sum32[b] : a->sum16[2 * b + half];
+/* What the two groups of 16 in group-of-32 g have, for types with factors (panel.h). */
+typedef struct two_scales {
+    vint scales[2]; /* vi_factor of the integers */
+    vint pair;      /* both minimums, or both scales times the offset */
+    vfloat d, m;    /* m negated */
+} two_scales;
+
+VINLINE two_scales factors_of(sl_type type, const uint8_t *head, int g, int v) {
+    sl_panel_form f = sl_panel_form_of(type);
+    const uint8_t *d = head + 2 * LANES * v, *bytes = head + 32 * g + LANES * v;
+    two_scales out = {.d = vf_from_f16(d), .m = vf_zero()};
+    vint pair[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        bool has_min = f.head == SL_HEAD_U4_MIN;
+        vint scale = has_min ? vi_from_nibbles(bytes + 64 + 16 * h, false) : vi_from_i8(bytes + 32 + 16 * h);
+        out.scales[h] = vi_factor(scale);
+        pair[h] = has_min ? vi_from_nibbles(bytes + 64 + 16 * h, true)
+                          : vi_left(scale, __builtin_ctz((unsigned)form_of(type).offset));
+    }
+    out.pair = vi_pair(pair[0], pair[1]);
+    if (f.head == SL_HEAD_U4_MIN) out.m = vf_negate(vf_from_f16(d + 2 * ROWS));
+    return out;
+}
+
+/* The groups' sums, in the order of kernels_table.h, each operation rounded. */
+VINLINE vfloat add_group(sl_codes form, vfloat sum, vint dot, vfloat scale, vfloat min, const sl_rounded *a, int64_t b) {
     int offset = code_offset(form);
-    if (offset) dot = vi_sub(dot, vi_set1(offset * x_sum));
+    if (offset) dot = vi_sub(dot, vi_set1(offset * a->sum32[b]));
     sum = vf_add(sum, vf_mul(vi_to_vf(dot), vf_mul(scale, vf_set1(a->scale[b]))));
-    if (!form.has_min) return sum;
-    return vf_add(sum, vf_mul(min, vf_set1(by32 ? a->shift[b] : a->scale[b] * (float)x_sum)));
+    return form.has_min ? vf_add(sum, vf_mul(min, vf_set1(a->shift[b]))) : sum;
+}
+
+VINLINE vfloat add_factored(bool has_min, vfloat sum, vint dot, vint pair_dot, vfloat d, vfloat m, float x_scale) {
+    if (!has_min) dot = vi_sub(dot, pair_dot);
+    sum = vf_add(sum, vf_mul(vi_to_vf(dot), vf_mul(d, vf_set1(x_scale))));
+    return has_min ? vf_add(sum, vf_mul(vi_to_vf(pair_dot), vf_mul(m, vf_set1(x_scale)))) : sum;
 }
 
 /* ---------------------------------------------------------------- few tokens */
@@ -127,21 +150,27 @@ VINLINE void add_columns(sl_type type, const uint8_t *block, int g, int64_t b, c
     sl_panel_form f = sl_panel_form_of(type);
     sl_codes form = form_of(type);
     const uint8_t *codes = block + f.head_bytes + g * f.group_bytes;
-    int halves = 32 / f.group, words = f.group / 4;
 #pragma GCC unroll 8
     for (int k = 0; k < f.group_bytes; k += 64) prefetch(codes + AHEAD + k);
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) {
         vint w[8];
         unpack_group(type, codes, v, w);
-#pragma GCC unroll 2
-        for (int h = 0; h < halves; h++) {
-            vfloat scale, min;
-            scales_of(type, block, g * halves + h, v, &scale, &min);
+        if (sl_panel_has_factors(f)) {
+            two_scales of = factors_of(type, block, g, v);
 #pragma GCC unroll 4
             for (int i = 0; i < n; i++) {
-                vint dot = dot_words(form, w + h * words, a[i].codes + 32 * b + 16 * h, words);
-                sums[v][i] = add_group(form, sums[v][i], dot, scale, min, &a[i], b, h);
+                vint dot = dot_words(form, w, a[i].codes + 32 * b, 8, of.scales);
+                vint pair_dot = vi_pair_dot(of.pair, a[i].sum16 + 2 * b);
+                sums[v][i] = add_factored(form.has_min, sums[v][i], dot, pair_dot, of.d, of.m, a[i].scale[b]);
+            }
+        } else {
+            vfloat scale, min;
+            scales_of(type, block, g, v, &scale, &min);
+#pragma GCC unroll 4
+            for (int i = 0; i < n; i++) {
+                vint dot = dot_words(form, w, a[i].codes + 32 * b, 8, NULL);
+                sums[v][i] = add_group(form, sums[v][i], dot, scale, min, &a[i], b);
             }
         }
     }
@@ -179,19 +208,38 @@ VINLINE void few_tokens(sl_type type, const sl_product *p, int64_t r0, int64_t r
 
 /* ---------------------------------------------------------------- many tokens */
 
-/* Words of CHUNK columns, ready to be multiplied; scales and mins [scale group][row]. */
+/* Words of CHUNK columns, ready to be multiplied; scales and mins [scale group][row]. With factors: scales and mins
+ * hold d and -m of 32 columns each, factors the integer scales, pairs what two_scales says. */
 typedef struct tile {
     const uint8_t *next; /* where the next tile's panel lies; NULL: not in panels */
     int next_bytes;
     _Alignas(64) uint8_t codes[CHUNK * ROWS];
     _Alignas(64) float scales[CHUNK / 16][ROWS];
     _Alignas(64) float mins[CHUNK / 16][ROWS];
+    _Alignas(64) int32_t factors[CHUNK / 16][ROWS];
+    _Alignas(64) int32_t pairs[CHUNK / 32][ROWS];
 } tile;
+
+/* Scales of group-of-32 b of the tile, group g of its block, rows of vector v. */
+VINLINE void fill_scales(sl_type type, const uint8_t *block, int g, int b, int v, tile *out) {
+    vfloat scale, min;
+    if (sl_panel_has_factors(sl_panel_form_of(type))) {
+        two_scales of = factors_of(type, block, g, v);
+        for (int h = 0; h < 2; h++) vi_store(out->factors[2 * b + h] + LANES * v, of.scales[h]);
+        vi_store(out->pairs[b] + LANES * v, of.pair);
+        scale = of.d;
+        min = of.m;
+    } else {
+        scales_of(type, block, g, v, &scale, &min);
+    }
+    vf_store(out->scales[b] + LANES * v, scale);
+    if (form_of(type).has_min) vf_store(out->mins[b] + LANES * v, min);
+}
 
 /* n columns, a multiple of the block, of a panel from its block on. */
 VINLINE void tile_from_panel(sl_type type, const uint8_t *block, int n, tile *out) {
     sl_panel_form f = sl_panel_form_of(type);
-    int halves = 32 / f.group, per_block = f.block / 32;
+    int per_block = f.block / 32;
     for (int b = 0; b < n / 32; b++) {
         int g = b % per_block;
         for (int v = 0; v < VECTORS; v++) {
@@ -199,12 +247,7 @@ VINLINE void tile_from_panel(sl_type type, const uint8_t *block, int n, tile *ou
             unpack_group(type, block + f.head_bytes + g * f.group_bytes, v, w);
 #pragma GCC unroll 8
             for (int q = 0; q < 8; q++) vi_store(out->codes + 64 * (8 * b + q) + v * (64 / VECTORS), w[q]);
-            for (int h = 0; h < halves; h++) {
-                vfloat scale, min;
-                scales_of(type, block, g * halves + h, v, &scale, &min);
-                vf_store(out->scales[b * halves + h] + LANES * v, scale);
-                if (form_of(type).has_min) vf_store(out->mins[b * halves + h] + LANES * v, min);
-            }
+            fill_scales(type, block, g, b, v, out);
         }
         if (g == per_block - 1) block += sl_panel_block_bytes(f);
     }
@@ -238,10 +281,11 @@ static void tile_from_rows(sl_type type, const uint8_t *w, size_t row_bytes, int
 typedef struct columns {
     const int8_t *codes[TOKENS];
     const float *scales[TOKENS], *shifts[TOKENS];
-    const int32_t *sums[TOKENS]; /* of 32 or 16, as the type's groups */
+    const int32_t *sums32[TOKENS];
+    const int16_t *sums16[TOKENS];
     float *y[TOKENS];
     const float *bias; /* NULL unless this is the last chunk */
-    int rows, groups;  /* valid rows; groups of the type in this chunk */
+    int rows, groups;  /* valid rows; groups of the type in this chunk, or of 32 columns with factors */
     int offset;        /* of the codes */
     bool first;
     const uint8_t *next; /* the part of the next tile's panel to ask for, */
@@ -267,11 +311,19 @@ VINLINE void store_sums(const columns *c, int i, vfloat sums[VECTORS][TOKENS]) {
     if (c->rows < ROWS) memcpy(c->y[i], lanes, (size_t)c->rows * 4);
 }
 
-/* The inner loop: one tile times n tokens (n and form constants; of the form all but the offset counts). */
-VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n) {
+/* Group g of a tile, without factors: what its products with token i add, rows of vector v. */
+VINLINE vfloat add_products_of(sl_codes form, const tile *w, const columns *c, int g, int v, int i, vint dot, vfloat sum) {
+    int32_t x_sum = form.group == 32 ? c->sums32[i][g] : c->sums16[i][g];
+    if (!form.has_min && code_offset(form)) dot = vi_sub(dot, vi_set1(c->offset * x_sum));
+    vfloat scale = vf_mul(vf_load(w->scales[g] + LANES * v), vf_set1(c->scales[i][g / (32 / form.group)]));
+    sum = vf_add(sum, vf_mul(vi_to_vf(dot), scale));
+    return form.has_min ? vf_add(sum, vf_mul(vf_load(w->mins[g] + LANES * v), vf_set1(c->shifts[i][g]))) : sum;
+}
+
+/* The inner loop: one tile times n tokens (n, form and factored constants; of the form all but the offset counts). */
+VINLINE void multiply_tile(sl_codes form, bool factored, const tile *w, const columns *c, int n) {
     vfloat sums[VECTORS][TOKENS];
-    int words = form.group / 4, per32 = 32 / form.group;
-    bool has_offset = !form.has_min && code_offset(form);
+    int width = factored ? 32 : form.group, words = width / 4;
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++)
 #pragma GCC unroll 4
@@ -279,21 +331,21 @@ VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n
     for (int g = 0; g < c->groups; g++) {
         vint dots[VECTORS][TOKENS];
         for (int k = 0; k < c->lines; k++) prefetch(c->next + 64 * (g * c->lines + k));
-        dot_tile(form, w->codes + (size_t)g * words * SL_WORD_BYTES, c->codes, g * form.group, words, n, dots);
+        dot_tile(form, w->codes + (size_t)g * words * SL_WORD_BYTES, c->codes, g * width, words, n,
+                 factored ? w->factors + 2 * g : NULL, dots);
 #pragma GCC unroll 8
-        for (int i = 0; i < n; i++) {
-            float x_scale = c->scales[i][g / per32];
-            int32_t x_sum = c->sums[i][g];
+        for (int i = 0; i < n; i++)
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++) {
-                vint dot = has_offset ? vi_sub(dots[v][i], vi_set1(c->offset * x_sum)) : dots[v][i];
-                vfloat scale = vf_mul(vf_load(w->scales[g] + LANES * v), vf_set1(x_scale));
-                sums[v][i] = vf_add(sums[v][i], vf_mul(vi_to_vf(dot), scale));
-                if (!form.has_min) continue;
-                float shift = per32 == 1 ? c->shifts[i][g] : x_scale * (float)x_sum;
-                sums[v][i] = vf_add(sums[v][i], vf_mul(vf_load(w->mins[g] + LANES * v), vf_set1(shift)));
+                if (!factored) {
+                    sums[v][i] = add_products_of(form, w, c, g, v, i, dots[v][i], sums[v][i]);
+                    continue;
+                }
+                vint pair_dot = vi_pair_dot(vi_load(w->pairs[g] + LANES * v), c->sums16[i] + 2 * g);
+                sums[v][i] = add_factored(form.has_min, sums[v][i], dots[v][i], pair_dot,
+                                          vf_load(w->scales[g] + LANES * v), vf_load(w->mins[g] + LANES * v),
+                                          c->scales[i][g]);
             }
-        }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) store_sums(c, i, sums);
@@ -304,9 +356,9 @@ VINLINE void multiply_tile(sl_codes form, const tile *w, const columns *c, int n
 enum { MEMORY_BOUND_PASSES = 4 };
 
 /* One tile times all tokens. */
-VINLINE void multiply_tokens(sl_codes form, int offset, const sl_product *p, const tile *w, int64_t r, int rows,
-                             int64_t column, int n_columns, int64_t t0, int64_t t1) {
-    columns c = {.rows = rows, .groups = n_columns / form.group, .offset = offset, .first = column == 0,
+VINLINE void multiply_tokens(sl_codes form, bool factored, int offset, const sl_product *p, const tile *w, int64_t r,
+                             int rows, int64_t column, int n_columns, int64_t t0, int64_t t1) {
+    columns c = {.rows = rows, .groups = n_columns / (factored ? 32 : form.group), .offset = offset, .first = column == 0,
                  .bias = p->bias && column + n_columns == p->n ? p->bias + r : NULL, .next = w->next};
     int64_t passes = (t1 - t0 + TOKENS - 1) / TOKENS, groups = passes * c.groups;
     c.lines = w->next && passes <= MEMORY_BOUND_PASSES ? (int)((w->next_bytes / 64 + groups - 1) / groups) : 0;
@@ -317,51 +369,55 @@ VINLINE void multiply_tokens(sl_codes form, int offset, const sl_product *p, con
             c.codes[i] = a.codes + column;
             c.scales[i] = a.scale + column / 32;
             c.shifts[i] = a.shift + column / 32;
-            c.sums[i] = form.group == 32 ? a.sum32 + column / 32 : a.sum16 + column / 16;
+            c.sums32[i] = a.sum32 + column / 32;
+            c.sums16[i] = a.sum16 + column / 16;
             c.y[i] = p->y + (size_t)(token + i) * p->y_stride + r;
         }
-        if (n == TOKENS) multiply_tile(form, w, &c, TOKENS);
-        else if (n == SOME) multiply_tile(form, w, &c, SOME);
-        else multiply_tile(form, w, &c, 1);
+        if (n == TOKENS) multiply_tile(form, factored, w, &c, TOKENS);
+        else if (n == SOME) multiply_tile(form, factored, w, &c, SOME);
+        else multiply_tile(form, factored, w, &c, 1);
         token += n;
     }
 }
 
 /* ---------------------------------------------------------------- one function a form */
 
-/* What the inner loop distinguishes: codes by the largest (0: signed), columns that share a scale, minimums. Every type
- * is one of these, with the next larger top.
+/* What the inner loop distinguishes: codes by the largest (0: signed), columns that share a scale, minimums, factors.
+ * Every type is one of these, with the next larger top.
  *
- *     name          top group has_min */
+ *     name               top group has_min factored */
 #define FORMS(X) \
-    X(signed_32,     0, 32, false) \
-    X(nibble_32,    15, 32, false) \
-    X(nibble_32_min, 15, 32, true) \
-    X(nibble_16,    15, 16, false) \
-    X(nibble_16_min, 15, 16, true) \
-    X(five_32,      31, 32, false) \
-    X(five_32_min,  31, 32, true) \
-    X(five_16,      31, 16, false) \
-    X(six_16,       63, 16, false) \
-    X(seven_32,    127, 32, false) \
-    X(seven_16,    127, 16, false)
+    X(signed_32,            0, 32, false, false) \
+    X(nibble_32,           15, 32, false, false) \
+    X(nibble_32_min,       15, 32, true, false) \
+    X(nibble_16_factors,   15, 16, false, true) \
+    X(nibble_16_factors_min, 15, 16, true, true) \
+    X(five_32,             31, 32, false, false) \
+    X(five_32_min,         31, 32, true, false) \
+    X(five_16,             31, 16, false, false) \
+    X(six_16_factors,      63, 16, false, true) \
+    X(seven_32,           127, 32, false, false) \
+    X(seven_16,           127, 16, false, false)
 
 typedef void tile_multiplier(int offset, const sl_product *p, const tile *w, int64_t r, int rows, int64_t column,
                              int n_columns, int64_t t0, int64_t t1);
 
-#define DEFINE_FORM(name, top_, group_, has_min_) \
+#define DEFINE_FORM(name, top_, group_, has_min_, factored) \
     static void multiply_##name(int offset, const sl_product *p, const tile *w, int64_t r, int rows, int64_t column, \
                                 int n_columns, int64_t t0, int64_t t1) { \
         sl_codes form = {NULL, group_, 0, top_, has_min_}; \
         form.offset = top_ ? 1 : 0; /* that there is one is all that a form says */ \
-        multiply_tokens(form, offset, p, w, r, rows, column, n_columns, t0, t1); \
+        multiply_tokens(form, factored, offset, p, w, r, rows, column, n_columns, t0, t1); \
     }
 FORMS(DEFINE_FORM)
 
-static tile_multiplier *multiplier_of(const sl_codes *form) {
+static tile_multiplier *multiplier_of(sl_type type) {
+    const sl_codes *form = sl_type_codes(type);
+    bool has_factors = sl_panel_has_factors(sl_panel_form_of(type));
     int top = !form->top ? 0 : form->top <= 15 ? 15 : form->top <= 31 ? 31 : form->top <= 63 ? 63 : 127;
-#define FORM_ROW(name, top_, group_, has_min_) \
-    if (top == top_ && form->group == group_ && form->has_min == has_min_) return multiply_##name;
+#define FORM_ROW(name, top_, group_, has_min_, factored) \
+    if (top == top_ && form->group == group_ && form->has_min == has_min_ && has_factors == factored) \
+        return multiply_##name;
     FORMS(FORM_ROW)
     return NULL;
 }
@@ -413,7 +469,7 @@ static void fill_tile(const sl_product *p, int64_t r, int rows, int64_t column, 
 
 static void many_tokens(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int64_t t1) {
     const sl_codes *form = sl_type_codes(p->type);
-    tile_multiplier *multiply = multiplier_of(form);
+    tile_multiplier *multiply = multiplier_of(p->type);
     tile w;
     _Alignas(64) uint8_t small[CHUNK / 32 * (64 + 512)]; /* the largest panel of a chunk is smaller */
     for (int64_t r = r0; r < r1; r += ROWS) {

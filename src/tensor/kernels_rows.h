@@ -88,7 +88,7 @@ static void round_row(const float *x, int64_t n, void *out) {
             group = padded;
         }
         round_group(group, (int8_t *)row.codes + 32 * b, (float *)row.scale + b, (int32_t *)row.sum32 + b,
-                    (int32_t *)row.sum16 + 2 * b, (float *)row.shift + b);
+                    (int16_t *)row.sum16 + 2 * b, (float *)row.shift + b);
     }
 }
 

@@ -42,7 +42,8 @@ static void round_row(const float *x, int64_t n, void *out) {
     int8_t *codes = (int8_t *)row.codes;
     float *scale = (float *)row.scale;
     float *shift = (float *)row.shift;
-    int32_t *sum32 = (int32_t *)row.sum32, *sum16 = (int32_t *)row.sum16;
+    int32_t *sum32 = (int32_t *)row.sum32;
+    int16_t *sum16 = (int16_t *)row.sum16;
     for (int64_t b = 0; b < (n + 31) / 32; b++) {
         int64_t count = n - 32 * b < 32 ? n - 32 * b : 32;
         uint32_t top = 0; /* compared as integers, so that an infinity or NaN wins */
@@ -59,7 +60,7 @@ static void round_row(const float *x, int64_t n, void *out) {
             codes[32 * b + i] = usable && i < count ? (int8_t)nearest(x[32 * b + i] * factor) : 0;
         for (int h = 0; h < 2; h++) {
             sum16[2 * b + h] = 0;
-            for (int i = 0; i < 16; i++) sum16[2 * b + h] += codes[32 * b + 16 * h + i];
+            for (int i = 0; i < 16; i++) sum16[2 * b + h] = (int16_t)(sum16[2 * b + h] + codes[32 * b + 16 * h + i]);
         }
         sum32[b] = sum16[2 * b] + sum16[2 * b + 1];
         shift[b] = scale[b] * (float)sum32[b];
@@ -84,20 +85,55 @@ static void add_block(const sl_codes *form, int n_codes, const int8_t *codes, co
     }
 }
 
+/* The same for 32 columns whose halves have integer scales. */
+static void add_factored(const int8_t codes[32], const sl_panel_factors *f, bool has_min, const sl_rounded *a,
+                         int64_t column, float *sum) {
+    const int16_t *totals = a->sum16 + column / 16;
+    float scale = a->scale[column / 32];
+    int32_t dot = 0;
+    for (int i = 0; i < 32; i++) dot += f->scale[i / 16] * codes[i] * a->codes[column + i];
+    float term = (float)dot * (f->d * scale);
+    *sum += term;
+    if (!has_min) return;
+    float shift = (float)(f->minimum[0] * totals[0] + f->minimum[1] * totals[1]) * (-f->m * scale);
+    *sum += shift;
+}
+
+/* Group-of-32 `group` of a panel's block, row `row`, times tokens [t0, t1); y is the first token's sum. */
+static void add_panel_group(const sl_product *p, const uint8_t *block, int group, int row, int64_t column, int64_t t0,
+                            int64_t t1, float *y) {
+    const sl_codes *form = sl_type_codes(p->type);
+    bool has_factors = sl_panel_has_factors(sl_panel_form_of(p->type));
+    sl_panel_factors factors = {0};
+    int8_t codes[32];
+    float scales[2], mins[2];
+    sl_panel_unpack(p->type, block, group, row, codes, scales, mins);
+    if (has_factors) factors = sl_panel_factors_of(p->type, block, group, row);
+    for (int64_t t = t0; t < t1; t++, y += p->y_stride) {
+        sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
+        if (has_factors) add_factored(codes, &factors, form->has_min, &a, column, y);
+        else add_block(form, 32, codes, scales, mins, &a, column, y);
+    }
+}
+
 /* One row of p, from its panel or as it lies in the file, times tokens [t0, t1). */
 static void packed_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
     sl_panel_form f = sl_panel_form_of(p->type);
-    const sl_codes *form = sl_type_codes(p->type);
     const uint8_t *panel = p->panels + (size_t)(r / SL_PANEL_ROWS) * sl_panel_bytes(p->type, p->n);
-    int8_t codes[32];
-    float scales[2], mins[2];
+    for (int64_t column = 0; column < p->n; column += 32)
+        add_panel_group(p, panel + column / f.block * sl_panel_block_bytes(f), (int)(column % f.block / 32),
+                        (int)(r % SL_PANEL_ROWS), column, t0, t1, &p->y[(size_t)t0 * p->y_stride + r]);
+}
+
+/* A type with factors, from its rows: block by block through a panel of one row. */
+static void factored_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
+    const sl_type_info *info = sl_type_get(p->type);
+    const uint8_t *block = p->w + (size_t)r * p->row_bytes;
+    uint8_t panel[SL_PANEL_ROWS * 288]; /* the largest, of Q6_K, is 3360 bytes */
     for (int64_t column = 0; column < p->n; column += 32) {
-        sl_panel_unpack(p->type, panel + column / f.block * sl_panel_block_bytes(f), (int)(column % f.block / 32),
-                        (int)(r % SL_PANEL_ROWS), codes, scales, mins);
-        for (int64_t t = t0; t < t1; t++) {
-            sl_rounded a = sl_rounded_at(p->blocks, p->n, t);
-            add_block(form, 32, codes, scales, mins, &a, column, &p->y[(size_t)t * p->y_stride + r]);
-        }
+        int64_t within = column % info->block;
+        if (!within) sl_panel_pack(p->type, block + column / info->block * info->bytes, p->row_bytes, 1, info->block, panel);
+        add_panel_group(p, panel, (int)(within / 32), 0, column, t0, t1, &p->y[(size_t)t0 * p->y_stride + r]);
     }
 }
 
@@ -120,6 +156,7 @@ static void matmul_codes(const sl_product *p, int64_t r0, int64_t r1, int64_t t0
     for (int64_t r = r0; r < r1; r++) {
         for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] = 0.0f;
         if (p->panels) packed_row(p, r, t0, t1);
+        else if (sl_panel_has_factors(sl_panel_form_of(p->type))) factored_row(p, r, t0, t1);
         else file_row(p, r, t0, t1);
         if (p->bias)
             for (int64_t t = t0; t < t1; t++) p->y[(size_t)t * p->y_stride + r] += p->bias[r];

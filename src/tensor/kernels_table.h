@@ -10,26 +10,27 @@
  *     int8_t  codes[32 * groups]
  *     float   scale[groups]     amax / levels; NaN when an element is not finite
  *     int32_t sum32[groups]     sum of 32 codes
- *     int32_t sum16[2 * groups] sums of 16
+ *     int16_t sum16[2 * groups] sums of 16
  *     float   shift[groups]     scale * (float)sum32: what a minimum is multiplied with
  */
 typedef struct sl_rounded {
     const int8_t *codes;
     const float *scale, *shift;
-    const int32_t *sum32, *sum16;
+    const int32_t *sum32;
+    const int16_t *sum16;
 } sl_rounded;
 
 static inline size_t sl_rounded_bytes(int64_t n) {
     size_t groups = (size_t)(n + 31) / 32;
-    return (groups * 52 + 63) & ~(size_t)63;
+    return (groups * 48 + 63) & ~(size_t)63;
 }
 
 static inline sl_rounded sl_rounded_at(const void *blocks, int64_t n, int64_t token) {
     size_t groups = (size_t)(n + 31) / 32;
     const char *p = (const char *)blocks + (size_t)token * sl_rounded_bytes(n);
     return (sl_rounded){(const int8_t *)p, (const float *)(const void *)(p + groups * 32),
-                        (const float *)(const void *)(p + groups * 48), (const int32_t *)(const void *)(p + groups * 36),
-                        (const int32_t *)(const void *)(p + groups * 40)};
+                        (const float *)(const void *)(p + groups * 44), (const int32_t *)(const void *)(p + groups * 36),
+                        (const int16_t *)(const void *)(p + groups * 40)};
 }
 
 /* A group's largest value becomes one of 127, 126.5, ... 123.5 units: the one that leaves the smallest squared error, the
@@ -62,6 +63,8 @@ typedef struct sl_product {
  *
  * matmul_codes: groups of 16 or 32 columns in order. A group adds  (float)(integer dot) * (w scale * x scale)  and
  * then, for types with minimums,  w min * (x scale * (float)(sum of x codes)),  each operation rounded, no fused ones.
+ * Types whose groups of 16 have integer scales s (and minimums n) under one float d (and m) add 32 columns at once:
+ * (float)(s0 * dot0 + s1 * dot1) * (d * x scale)  and then  (float)(n0 * sum0 + n1 * sum1) * (-m * x scale).
  * So all tables give the same bits.
  *
  * matmul_float: lanes over columns within chunks of 1024, reduced by a tree, the chunks added in order. Lanes and fused

@@ -98,6 +98,18 @@ static void scale_of(sl_panel_form f, const uint8_t *head, int g, int row, float
     }
 }
 
+sl_panel_factors sl_panel_factors_of(sl_type type, const uint8_t *block, int group, int row) {
+    sl_panel_form f = sl_panel_form_of(type);
+    sl_panel_factors out = {.d = f16_of(block + 2 * row)};
+    if (f.head == SL_HEAD_U4_MIN) out.m = f16_of(block + 32 + 2 * row);
+    for (int h = 0; h < 2; h++) {
+        const uint8_t *byte = block + 16 * (2 * group + h) + row;
+        out.scale[h] = f.head == SL_HEAD_U4_MIN ? byte[64] & 15 : (int8_t)byte[32];
+        out.minimum[h] = f.head == SL_HEAD_U4_MIN ? byte[64] >> 4 : 0;
+    }
+    return out;
+}
+
 /* ---------------------------------------------------------------- codes */
 
 /* Stored code i of 32 -> its bits into the zeroed 16-row group, and back. */

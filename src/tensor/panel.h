@@ -81,6 +81,16 @@ void sl_panel_pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_ro
 /* The head of block column b alone: what faster packers leave to it. */
 void sl_panel_pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t b, uint8_t *head);
 
+/* Groups of 16 with integer scales, and minimums, under one float each: products multiply by the integers first. */
+static inline __attribute__((always_inline)) bool sl_panel_has_factors(sl_panel_form f) { return f.group == 16; }
+
+/* Of such a type, in 32 columns of a row: scale of half h is d * scale[h], its minimum -(m * minimum[h]). */
+typedef struct sl_panel_factors {
+    float d, m;
+    int32_t scale[2], minimum[2]; /* minimum, m: 0 where the type has none */
+} sl_panel_factors;
+sl_panel_factors sl_panel_factors_of(sl_type type, const uint8_t *block, int group, int row);
+
 /* Codes (as codes.h has them), scales and mins of 32 columns of row `row` of a panel's block; `group` of the block's 32
  * columns. scales and mins [32 / form.group]; mins only where the type has them. */
 void sl_panel_unpack(sl_type type, const uint8_t *block, int group, int row, int8_t codes[32], float scales[2],

@@ -49,7 +49,7 @@ VINLINE int best_try(const __m256 v[4], float amax) {
 }
 
 /* Group of 32 at x, the last one padded by the caller. Same bits as the scalar table's. */
-VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16, float *shift) {
+VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int16_t *sum16, float *shift) {
     __m256i magnitude = _mm256_set1_epi32(0x7fffffff), top = _mm256_setzero_si256(), q[4];
     __m256 v[4];
 #pragma GCC unroll 4
@@ -76,8 +76,8 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
     __m256i both = _mm256_hadd_epi32(first, second); /* per half: two of the first, two of the second */
     both = _mm256_hadd_epi32(both, both);
     __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-    sum16[0] = _mm_cvtsi128_si32(sums);
-    sum16[1] = _mm_extract_epi32(sums, 1);
+    sum16[0] = (int16_t)_mm_cvtsi128_si32(sums);
+    sum16[1] = (int16_t)_mm_extract_epi32(sums, 1);
     *sum32 = sum16[0] + sum16[1];
     *scale = amax / levels;
     *shift = *scale * (float)*sum32;

@@ -31,7 +31,7 @@ VINLINE float best_levels(const float32x4_t v[8], float amax) {
 }
 
 /* Group of 32 at x, the last one padded by the caller. */
-VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int32_t *sum16, float *shift) {
+VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *sum32, int16_t *sum16, float *shift) {
     float32x4_t v[8];
     uint32x4_t tops = vdupq_n_u32(0);
 #pragma GCC unroll 8
@@ -54,7 +54,7 @@ VINLINE void round_group(const float *x, int8_t *codes, float *scale, int32_t *s
     for (int i = 0; i < 8; i++) q[i] = vcvtnq_s32_f32(vmulq_n_f32(v[i], levels / amax));
     for (int h = 0; h < 2; h++) {
         const int32x4_t *half = q + 4 * h;
-        sum16[h] = vaddvq_s32(vaddq_s32(vaddq_s32(half[0], half[1]), vaddq_s32(half[2], half[3])));
+        sum16[h] = (int16_t)vaddvq_s32(vaddq_s32(vaddq_s32(half[0], half[1]), vaddq_s32(half[2], half[3])));
         int16x8_t low = vcombine_s16(vmovn_s32(half[0]), vmovn_s32(half[1]));
         int16x8_t high = vcombine_s16(vmovn_s32(half[2]), vmovn_s32(half[3]));
         vst1q_s8(codes + 16 * h, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));

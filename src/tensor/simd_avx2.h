@@ -56,6 +56,15 @@ VINLINE vfloat vf_from_bf16(const void *p) {
 }
 VINLINE vint vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return _mm256_sub_epi32(a, b); }
+VINLINE vint vi_left(vint a, int n) { return _mm256_slli_epi32(a, n); }
+/* Two numbers of 16 bits a lane: a in the lower half. */
+VINLINE vint vi_pair(vint a, vint b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+/* First of each pair times x[0] + second times x[1]. */
+VINLINE vint vi_pair_dot(vint pair, const int16_t x[2]) {
+    int32_t both;
+    __builtin_memcpy(&both, x, 4);
+    return _mm256_madd_epi16(pair, _mm256_set1_epi32(both));
+}
 VINLINE vfloat vi_to_vf(vint a) { return _mm256_cvtepi32_ps(a); }
 
 VINLINE vint vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -77,17 +86,11 @@ VINLINE vint vi_word(const int8_t *p) {
     __builtin_memcpy(&word, p, 4);
     return _mm256_set1_epi32(word);
 }
-/* LANES bytes as floats */
-VINLINE vfloat vf_from_u8(const uint8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
-}
-VINLINE vfloat vf_from_i8(const uint8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
-}
-/* The same of their low, or high, nibbles */
-VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
-    __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
-    return _mm256_cvtepi32_ps(high ? _mm256_srli_epi32(wide, 4) : _mm256_and_si256(wide, _mm256_set1_epi32(15)));
+/* LANES bytes, or their low or high nibbles, a lane each */
+VINLINE vint vi_from_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
+VINLINE vint vi_from_i8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
+VINLINE vint vi_from_nibbles(const uint8_t *p, bool high) {
+    return high ? _mm256_srli_epi32(vi_from_u8(p), 4) : _mm256_and_si256(vi_from_u8(p), _mm256_set1_epi32(15));
 }
 VINLINE vfloat vf_negate(vfloat v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
 
@@ -110,8 +113,9 @@ VINLINE vint ready_codes(sl_codes form, vint codes) { (void)form; return codes; 
  * leaves do not fit the registers. */
 VINLINE void vi_in_order(vint *v) { __asm__("" : "+x"(*v)); }
 
-/* *sum += v in 16 bits, where the sum lies: the compiler would move it between registers at every step. */
+/* *sum += v where the sum lies: the compiler would move it between registers at every step. */
 VINLINE void vi_add16_to(vint *sum, vint v) { __asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v)); }
+VINLINE void vi_add32_to(vint *sum, vint v) { __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(v)); }
 
 VINLINE vint pairs(sl_codes form, vint codes, vint x) {
     if (form.top) return _mm256_maddubs_epi16(codes, x);
@@ -125,9 +129,17 @@ VINLINE int words_in_16_bits(sl_codes form) {
 
 VINLINE vint widen_pairs(vint sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 
-/* `words` words of 8 rows, in registers, times 4 * words columns of one token: a row a lane. */
-VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
-    int step = words_in_16_bits(form) < words ? words_in_16_bits(form) : words;
+/* Factors of the products of 16 columns each, where a type has them, take the place of the ones: each twice in its lane. */
+VINLINE vint vi_factor(vint f) { return _mm256_blend_epi16(f, _mm256_slli_epi32(f, 16), 0xaa); }
+
+VINLINE int words_at_once(sl_codes form, int words, bool factors) {
+    int most = factors ? 4 : words;
+    return words_in_16_bits(form) < most ? words_in_16_bits(form) : most;
+}
+
+/* `words` words of 8 rows, in registers, times 4 * words columns of one token: a row a lane. factors NULL: none. */
+VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words, const vint *factors) {
+    int step = words_at_once(form, words, factors);
     vint dot = _mm256_setzero_si256();
 #pragma GCC unroll 8
     for (int q = 0; q < words; q += step) {
@@ -137,16 +149,17 @@ VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words
             narrow = _mm256_add_epi16(narrow, pairs(form, w[q + s], vi_word(x + 4 * (q + s))));
             vi_in_order(&narrow);
         }
-        dot = q ? _mm256_add_epi32(dot, widen_pairs(narrow)) : widen_pairs(narrow);
+        vint sums = factors ? _mm256_madd_epi16(narrow, factors[q / 4]) : widen_pairs(narrow);
+        dot = q ? _mm256_add_epi32(dot, sums) : sums;
         vi_in_order(&dot);
     }
     return dot;
 }
 
-/* The same for 16 rows whose words lie in memory, 64 bytes each, and n tokens. */
+/* The same for 16 rows whose words lie in memory, 64 bytes each, as factors do, and n tokens. */
 VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
-                      vint dots[VECTORS][TOKENS]) {
-    int step = words_in_16_bits(form) < words ? words_in_16_bits(form) : words;
+                      const int32_t (*factors)[16], vint dots[VECTORS][TOKENS]) {
+    int step = words_at_once(form, words, factors);
 #pragma GCC unroll 8
     for (int q = 0; q < words; q += step) {
         vint narrow[VECTORS][TOKENS];
@@ -168,9 +181,10 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
         for (int v = 0; v < VECTORS; v++)
 #pragma GCC unroll 4
             for (int i = 0; i < n; i++) {
-                vint sums = widen_pairs(narrow[v][i]);
-                dots[v][i] = q ? _mm256_add_epi32(dots[v][i], sums) : sums;
-                vi_in_order(&dots[v][i]);
+                vint sums = factors ? _mm256_madd_epi16(narrow[v][i], vi_load(factors[q / 4] + LANES * v))
+                                    : widen_pairs(narrow[v][i]);
+                if (q) vi_add32_to(&dots[v][i], sums);
+                else dots[v][i] = sums;
             }
     }
 }

@@ -57,6 +57,17 @@ VINLINE vfloat vf_from_bf16(const void *p) {
 }
 VINLINE vint vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return _mm512_sub_epi32(a, b); }
+VINLINE vint vi_left(vint a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
+/* Two numbers of 16 bits a lane: a in the lower half. */
+VINLINE vint vi_pair(vint a, vint b) {
+    return _mm512_or_si512(_mm512_and_si512(a, _mm512_set1_epi32(0xffff)), _mm512_slli_epi32(b, 16));
+}
+/* First of each pair times x[0] + second times x[1]. */
+VINLINE vint vi_pair_dot(vint pair, const int16_t x[2]) {
+    int32_t both;
+    __builtin_memcpy(&both, x, 4);
+    return _mm512_madd_epi16(pair, _mm512_set1_epi32(both));
+}
 VINLINE vfloat vi_to_vf(vint a) { return _mm512_cvtepi32_ps(a); }
 
 VINLINE vint vi_load(const void *p) { return _mm512_loadu_si512(p); }
@@ -80,17 +91,11 @@ VINLINE vint vi_word(const int8_t *p) {
     __builtin_memcpy(&word, p, 4);
     return _mm512_set1_epi32(word);
 }
-/* LANES bytes as floats */
-VINLINE vfloat vf_from_u8(const uint8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
-}
-VINLINE vfloat vf_from_i8(const uint8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
-}
-/* The same of their low, or high, nibbles */
-VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
-    __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
-    return _mm512_cvtepi32_ps(high ? _mm512_srli_epi32(wide, 4) : _mm512_and_si512(wide, _mm512_set1_epi32(15)));
+/* LANES bytes, or their low or high nibbles, a lane each */
+VINLINE vint vi_from_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+VINLINE vint vi_from_i8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+VINLINE vint vi_from_nibbles(const uint8_t *p, bool high) {
+    return high ? _mm512_srli_epi32(vi_from_u8(p), 4) : _mm512_and_si512(vi_from_u8(p), _mm512_set1_epi32(15));
 }
 VINLINE vfloat vf_negate(vfloat v) { return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f)); }
 
@@ -109,11 +114,15 @@ VINLINE vint ready_codes(sl_codes form, vint codes) {
     return form.top ? codes : _mm512_xor_si512(codes, _mm512_set1_epi8((char)0x80));
 }
 
-/* `words` words of 16 rows, in registers, times 4 * words columns of one token: a row a lane. Two chains, since a
- * product waits five cycles for the one before it. */
-VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
+/* Factors of the products of 16 columns each, where a type has them. */
+VINLINE vint vi_factor(vint f) { return f; }
+VINLINE vint two_factors(vint a, vint b, vint fa, vint fb) {
+    return _mm512_add_epi32(_mm512_mullo_epi32(a, fa), _mm512_mullo_epi32(b, fb));
+}
+
+/* Two chains, since a product waits five cycles for the one before it. */
+VINLINE vint add_words(const vint w[], const int8_t *x, int words) {
     vint even = _mm512_setzero_si512(), odd = even;
-    (void)form;
 #pragma GCC unroll 4
     for (int q = 0; q < words; q += 2) {
         even = _mm512_dpbusd_epi32(even, w[q], vi_word(x + 4 * q));
@@ -122,10 +131,15 @@ VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words
     return _mm512_add_epi32(even, odd);
 }
 
-/* The same for words that lie in memory, 64 bytes each, and n tokens. */
-VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
-                      vint dots[VECTORS][TOKENS]) {
+/* `words` words of 16 rows, in registers, times 4 * words columns of one token: a row a lane. factors NULL: none. */
+VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words, const vint *factors) {
     (void)form;
+    if (!factors) return add_words(w, x, words);
+    return two_factors(add_words(w, x, 4), add_words(w + 4, x + 16, 4), factors[0], factors[1]);
+}
+
+VINLINE void add_tile(const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                      vint dots[VECTORS][TOKENS]) {
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) dots[0][i] = _mm512_setzero_si512();
 #pragma GCC unroll 8
@@ -135,6 +149,18 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
         for (int i = 0; i < n; i++)
             dots[0][i] = _mm512_dpbusd_epi32(dots[0][i], w, vi_word(x[i] + column + 4 * q));
     }
+}
+
+/* The same for words that lie in memory, 64 bytes each, as factors do, and n tokens. */
+VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                      const int32_t (*factors)[16], vint dots[VECTORS][TOKENS]) {
+    vint second[VECTORS][TOKENS];
+    (void)form;
+    add_tile(codes, x, column, factors ? 4 : words, n, dots);
+    if (!factors) return;
+    add_tile(codes + 4 * 64, x, column + 16, 4, n, second);
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) dots[0][i] = two_factors(dots[0][i], second[0][i], vi_load(factors[0]), vi_load(factors[1]));
 }
 
 #endif

@@ -49,6 +49,16 @@ VINLINE vfloat vf_from_bf16(const void *p) {
 }
 VINLINE vint vi_set1(int32_t x) { return vdupq_n_s32(x); }
 VINLINE vint vi_sub(vint a, vint b) { return vsubq_s32(a, b); }
+VINLINE vint vi_left(vint a, int n) { return vshlq_s32(a, vdupq_n_s32(n)); }
+/* Two numbers of 16 bits a lane: a in the lower half. */
+VINLINE vint vi_pair(vint a, vint b) { return vsliq_n_s32(a, b, 16); }
+/* First of each pair times x[0] + second times x[1]. */
+VINLINE vint vi_pair_dot(vint pair, const int16_t x[2]) {
+    int32_t both;
+    __builtin_memcpy(&both, x, 4);
+    int16x8_t p = vreinterpretq_s16_s32(pair), q = vreinterpretq_s16_s32(vdupq_n_s32(both));
+    return vpaddq_s32(vmull_s16(vget_low_s16(p), vget_low_s16(q)), vmull_high_s16(p, q));
+}
 VINLINE vfloat vi_to_vf(vint a) { return vcvtq_f32_s32(a); }
 
 VINLINE vint vi_from_bytes(int8x16_t v) { return vreinterpretq_s32_s8(v); }
@@ -67,21 +77,19 @@ VINLINE vint vi_shift(vint v, int n) {
 VINLINE vint vi_look_up(const int8_t table[16], vint index) {
     return vi_from_bytes(vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s32(index)));
 }
-/* LANES bytes as floats */
+/* LANES bytes, or their low or high nibbles, a lane each */
 VINLINE uint16x4_t four_bytes(const uint8_t *p) {
     uint32_t word;
     __builtin_memcpy(&word, p, 4);
     return vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word))));
 }
-VINLINE vfloat vf_from_u8(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(four_bytes(p))); }
-VINLINE vfloat vf_from_i8(const uint8_t *p) {
+VINLINE vint vi_from_u8(const uint8_t *p) { return vreinterpretq_s32_u32(vmovl_u16(four_bytes(p))); }
+VINLINE vint vi_from_i8(const uint8_t *p) {
     int32x4_t high = vreinterpretq_s32_u32(vshll_n_u16(four_bytes(p), 16)); /* the sign bit is bit 23 */
-    return vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(high, 8), 24));
+    return vshrq_n_s32(vshlq_n_s32(high, 8), 24);
 }
-/* The same of their low, or high, nibbles */
-VINLINE vfloat vf_from_nibbles(const uint8_t *p, bool high) {
-    uint32x4_t wide = vmovl_u16(four_bytes(p));
-    return vcvtq_f32_u32(high ? vshrq_n_u32(wide, 4) : vandq_u32(wide, vdupq_n_u32(15)));
+VINLINE vint vi_from_nibbles(const uint8_t *p, bool high) {
+    return high ? vshrq_n_s32(vi_from_u8(p), 4) : vandq_s32(vi_from_u8(p), vdupq_n_s32(15));
 }
 VINLINE vfloat vf_negate(vfloat v) { return vnegq_f32(v); }
 
@@ -99,6 +107,10 @@ VINLINE int8x16_t word_of(const int8_t *p) {
     return vreinterpretq_s8_s32(vdupq_n_s32(word));
 }
 
+/* Factors of the products of 16 columns each, where a type has them. */
+VINLINE vint vi_factor(vint f) { return f; }
+VINLINE vint two_factors(vint a, vint b, vint fa, vint fb) { return vmlaq_s32(vmulq_s32(a, fa), b, fb); }
+
 #if defined(__ARM_FEATURE_DOTPROD)
 
 /* sum + the products of four neighbouring bytes with word `lane` of x. (The instruction wants a constant.) */
@@ -111,9 +123,8 @@ VINLINE vint dot_lane(vint sum, vint w, int8x16_t x, int lane) {
     }
 }
 
-/* `words` words of 4 rows, in registers, times 4 * words columns of one token: a row a lane. Two chains, since a product
- * waits for the one before it. */
-VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
+/* Two chains, since a product waits for the one before it. */
+VINLINE vint add_words(sl_codes form, const vint w[], const int8_t *x, int words) {
     vint even = vi_set1(0), odd = even;
     (void)form;
 #pragma GCC unroll 2
@@ -127,8 +138,7 @@ VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words
     return vaddq_s32(even, odd);
 }
 
-/* The same for 16 rows whose words lie in memory, 64 bytes each, and n tokens. */
-VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+VINLINE void add_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
                       vint dots[VECTORS][TOKENS]) {
     (void)form;
 #pragma GCC unroll 4
@@ -169,8 +179,7 @@ VINLINE void add_products(int16x8_t sums[2], int8x16_t w, int8x16_t word, bool f
 
 VINLINE vint widen_products(const int16x8_t sums[2]) { return vpaddq_s32(vpaddlq_s16(sums[0]), vpaddlq_s16(sums[1])); }
 
-/* `words` words of 4 rows, in registers, times 4 * words columns of one token: a row a lane. */
-VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words) {
+VINLINE vint add_words(sl_codes form, const vint w[], const int8_t *x, int words) {
     int step = words_in_16_bits(form) < words ? words_in_16_bits(form) : words;
     vint dot = vi_set1(0);
 #pragma GCC unroll 4
@@ -183,8 +192,7 @@ VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words
     return dot;
 }
 
-/* The same for 16 rows whose words lie in memory, 64 bytes each, and n tokens. */
-VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+VINLINE void add_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
                       vint dots[VECTORS][TOKENS]) {
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) {
@@ -192,11 +200,31 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
 #pragma GCC unroll 8
         for (int q = 0; q < words; q++) w[q] = vi_load(codes + 64 * q + 16 * v);
 #pragma GCC unroll 4
-        for (int i = 0; i < n; i++) dots[v][i] = dot_words(form, w, x[i] + column, words);
+        for (int i = 0; i < n; i++) dots[v][i] = add_words(form, w, x[i] + column, words);
     }
 }
 
 #endif
+
+/* `words` words of 4 rows, in registers, times 4 * words columns of one token: a row a lane. factors NULL: none. */
+VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words, const vint *factors) {
+    if (!factors) return add_words(form, w, x, words);
+    return two_factors(add_words(form, w, x, 4), add_words(form, w + 4, x + 16, 4), factors[0], factors[1]);
+}
+
+/* The same for 16 rows whose words lie in memory, 64 bytes each, as factors do, and n tokens. */
+VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x[], int column, int words, int n,
+                      const int32_t (*factors)[16], vint dots[VECTORS][TOKENS]) {
+    vint second[VECTORS][TOKENS];
+    add_tile(form, codes, x, column, factors ? 4 : words, n, dots);
+    if (!factors) return;
+    add_tile(form, codes + 4 * 64, x, column + 16, 4, n, second);
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++)
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++)
+            dots[v][i] = two_factors(dots[v][i], second[v][i], vi_load(factors[0] + LANES * v), vi_load(factors[1] + LANES * v));
+}
 
 /* ---------------------------------------------------------------- kernels_peak.h */
 

@@ -101,6 +101,8 @@ EMU_BINARY(emu_si, xor_si512, _mm256_xor_si256)
 EMU_BINARY(emu_si, add_epi8, _mm256_add_epi8)
 EMU_BINARY(emu_si, add_epi32, _mm256_add_epi32)
 EMU_BINARY(emu_si, sub_epi32, _mm256_sub_epi32)
+EMU_BINARY(emu_si, mullo_epi32, _mm256_mullo_epi32)
+EMU_BINARY(emu_si, madd_epi16, _mm256_madd_epi16)
 EMU_BINARY(emu_si, shuffle_epi8, _mm256_shuffle_epi8)
 EMU_SHIFT(slli_epi16, _mm256_slli_epi16)
 EMU_SHIFT(srli_epi16, _mm256_srli_epi16)
@@ -133,6 +135,8 @@ EMU(emu_si) emu_dpbusd_epi32(emu_si sum, emu_si a, emu_si b) {
 #define _mm512_add_epi8 emu_add_epi8
 #define _mm512_add_epi32 emu_add_epi32
 #define _mm512_sub_epi32 emu_sub_epi32
+#define _mm512_mullo_epi32 emu_mullo_epi32
+#define _mm512_madd_epi16 emu_madd_epi16
 #define _mm512_shuffle_epi8 emu_shuffle_epi8
 #undef _mm512_slli_epi16
 #undef _mm512_srli_epi16
