@@ -61,6 +61,7 @@ VINLINE void multiply_floats(sl_type type, const uint8_t *const w[], const float
     for (int r = 0; r < TILE_ROWS; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_zero();
+#pragma GCC unroll 4
     for (; i + LANES <= n; i += LANES) add_lanes(type, w, x, i, LANES, n_tokens, ahead, sums);
     if (i < n) add_lanes(type, w, x, i, n - i, n_tokens, ahead, sums);
 #pragma GCC unroll 4
