@@ -141,10 +141,11 @@ static sllm_status run_once(bench_case *b, int n, sllm_error *error) {
     return status;
 }
 
-/* The context before, and a short run so that weights are laid out and threads awake. */
+/* The context before, and a run so that weights are laid out, threads awake and, for a prompt, all memory there: as
+ * llama-bench does, a whole prompt, but only the beginning of a generation. */
 static sllm_status warm_up(bench_case *b, sllm_error *error) {
     sllm_status status = b->depth ? forward(b, 0, b->depth, false, error) : SLLM_OK;
-    if (!status) status = run_once(b, b->n_tokens < WARM_TOKENS ? b->n_tokens : WARM_TOKENS, error);
+    if (!status) status = run_once(b, b->generate && b->n_tokens > WARM_TOKENS ? WARM_TOKENS : b->n_tokens, error);
     rewind_to_depth(b);
     return status;
 }

@@ -5,7 +5,7 @@
  *     value = scale[group] * code + min[group]
  *
  * each operation rounded to f32. For every type of the GGUF format this gives the reference dequantiser's bits, so one
- * unpacker a type serves to_float, the scalar kernels and, where no faster one is written, the vector kernels.
+ * unpacker a type serves to_float, packing and, where no faster one is written, the kernels.
  *
  * NF4 is the exception: its code book is of floats, which integers only approximate. to_float, and with it `exact`
  * arithmetic, takes the book itself; `fast` arithmetic takes integers that are off by 0.0017 of the block's largest

@@ -124,12 +124,13 @@ VINLINE two_scales factors_of(sl_type type, const uint8_t *head, int g, int v) {
     return out;
 }
 
-/* The groups' sums, in the order of kernels_table.h, each operation rounded. */
-VINLINE vfloat add_group(sl_codes form, vfloat sum, vint dot, vfloat scale, vfloat min, const sl_rounded *a, int64_t b) {
-    int offset = code_offset(form);
-    if (offset) dot = vi_sub(dot, vi_set1(offset * a->sum32[b]));
-    sum = vf_add(sum, vf_mul(vi_to_vf(dot), vf_mul(scale, vf_set1(a->scale[b]))));
-    return form.has_min ? vf_add(sum, vf_mul(min, vf_set1(a->shift[b]))) : sum;
+/* The groups' sums, in the order of kernels_table.h, each operation rounded. `offset` of the codes, with form's saying
+ * whether there is one. */
+VINLINE vfloat add_group(sl_codes form, int offset, vfloat sum, vint dot, vfloat scale, vfloat min, int32_t x_sum,
+                         float x_scale, float x_shift) {
+    if (!form.has_min && code_offset(form)) dot = vi_sub(dot, vi_set1(offset * x_sum));
+    sum = vf_add(sum, vf_mul(vi_to_vf(dot), vf_mul(scale, vf_set1(x_scale))));
+    return form.has_min ? vf_add(sum, vf_mul(min, vf_set1(x_shift))) : sum;
 }
 
 VINLINE vfloat add_factored(bool has_min, vfloat sum, vint dot, vint pair_dot, vfloat d, vfloat m, float x_scale) {
@@ -170,7 +171,8 @@ VINLINE void add_columns(sl_type type, const uint8_t *block, int g, int64_t b, c
 #pragma GCC unroll 4
             for (int i = 0; i < n; i++) {
                 vint dot = dot_words(form, w, a[i].codes + 32 * b, 8, NULL);
-                sums[v][i] = add_group(form, sums[v][i], dot, scale, min, &a[i], b);
+                sums[v][i] = add_group(form, code_offset(form), sums[v][i], dot, scale, min, a[i].sum32[b], a[i].scale[b],
+                                       a[i].shift[b]);
             }
         }
     }
@@ -311,13 +313,17 @@ VINLINE void store_sums(const columns *c, int i, vfloat sums[VECTORS][TOKENS]) {
     if (c->rows < ROWS) memcpy(c->y[i], lanes, (size_t)c->rows * 4);
 }
 
-/* Group g of a tile, without factors: what its products with token i add, rows of vector v. */
-VINLINE vfloat add_products_of(sl_codes form, const tile *w, const columns *c, int g, int v, int i, vint dot, vfloat sum) {
-    int32_t x_sum = form.group == 32 ? c->sums32[i][g] : c->sums16[i][g];
-    if (!form.has_min && code_offset(form)) dot = vi_sub(dot, vi_set1(c->offset * x_sum));
-    vfloat scale = vf_mul(vf_load(w->scales[g] + LANES * v), vf_set1(c->scales[i][g / (32 / form.group)]));
-    sum = vf_add(sum, vf_mul(vi_to_vf(dot), scale));
-    return form.has_min ? vf_add(sum, vf_mul(vf_load(w->mins[g] + LANES * v), vf_set1(c->shifts[i][g]))) : sum;
+/* Group g of a tile: what its products with token i add, rows of vector v. */
+VINLINE vfloat add_tile_group(sl_codes form, bool factored, const tile *w, const columns *c, int g, int v, int i, vint dot,
+                              vfloat sum) {
+    vfloat scale = vf_load(w->scales[g] + LANES * v), min = form.has_min ? vf_load(w->mins[g] + LANES * v) : vf_zero();
+    if (factored) {
+        vint pair_dot = vi_pair_dot(vi_load(w->pairs[g] + LANES * v), c->sums16[i] + 2 * g);
+        return add_factored(form.has_min, sum, dot, pair_dot, scale, min, c->scales[i][g]);
+    }
+    if (form.group == 32)
+        return add_group(form, c->offset, sum, dot, scale, min, c->sums32[i][g], c->scales[i][g], c->shifts[i][g]);
+    return add_group(form, c->offset, sum, dot, scale, min, c->sums16[i][g], c->scales[i][g / 2], 0.0f); /* no minimums */
 }
 
 /* The inner loop: one tile times n tokens (n, form and factored constants; of the form all but the offset counts). */
@@ -336,16 +342,8 @@ VINLINE void multiply_tile(sl_codes form, bool factored, const tile *w, const co
 #pragma GCC unroll 8
         for (int i = 0; i < n; i++)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++) {
-                if (!factored) {
-                    sums[v][i] = add_products_of(form, w, c, g, v, i, dots[v][i], sums[v][i]);
-                    continue;
-                }
-                vint pair_dot = vi_pair_dot(vi_load(w->pairs[g] + LANES * v), c->sums16[i] + 2 * g);
-                sums[v][i] = add_factored(form.has_min, sums[v][i], dots[v][i], pair_dot,
-                                          vf_load(w->scales[g] + LANES * v), vf_load(w->mins[g] + LANES * v),
-                                          c->scales[i][g]);
-            }
+            for (int v = 0; v < VECTORS; v++)
+                sums[v][i] = add_tile_group(form, factored, w, c, g, v, i, dots[v][i], sums[v][i]);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) store_sums(c, i, sums);
@@ -355,15 +353,26 @@ VINLINE void multiply_tile(sl_codes form, bool factored, const tile *w, const co
  * one is multiplied. With more, arithmetic is all. */
 enum { MEMORY_BOUND_PASSES = 4 };
 
+/* Tokens of a pass when so many are left. */
+VINLINE int tokens_at_once(int64_t left) { return left >= TOKENS ? TOKENS : left >= SOME ? SOME : 1; }
+
+/* Lines of the next tile's panel to ask for with each of `groups` groups, so that the passes over all tokens ask for the
+ * whole; 0: there are too many. */
+VINLINE int lines_ahead(const tile *w, int64_t tokens, int groups) {
+    int passes = 0;
+    for (; tokens > 0 && passes <= MEMORY_BOUND_PASSES; passes++) tokens -= tokens_at_once(tokens);
+    if (!w->next || passes > MEMORY_BOUND_PASSES) return 0;
+    return (w->next_bytes / 64 + passes * groups - 1) / (passes * groups);
+}
+
 /* One tile times all tokens. */
 VINLINE void multiply_tokens(sl_codes form, bool factored, int offset, const sl_product *p, const tile *w, int64_t r,
                              int rows, int64_t column, int n_columns, int64_t t0, int64_t t1) {
     columns c = {.rows = rows, .groups = n_columns / (factored ? 32 : form.group), .offset = offset, .first = column == 0,
                  .bias = p->bias && column + n_columns == p->n ? p->bias + r : NULL, .next = w->next};
-    int64_t passes = (t1 - t0 + TOKENS - 1) / TOKENS, groups = passes * c.groups;
-    c.lines = w->next && passes <= MEMORY_BOUND_PASSES ? (int)((w->next_bytes / 64 + groups - 1) / groups) : 0;
-    for (int64_t token = t0; token < t1; c.next += 64 * c.lines * c.groups) {
-        int n = t1 - token >= TOKENS ? TOKENS : t1 - token >= SOME ? SOME : 1;
+    c.lines = lines_ahead(w, t1 - t0, c.groups);
+    for (int64_t token = t0; token < t1;) {
+        int n = tokens_at_once(t1 - token);
         for (int i = 0; i < n; i++) {
             sl_rounded a = sl_rounded_at(p->blocks, p->n, token + i);
             c.codes[i] = a.codes + column;
@@ -376,6 +385,7 @@ VINLINE void multiply_tokens(sl_codes form, bool factored, int offset, const sl_
         if (n == TOKENS) multiply_tile(form, factored, w, &c, TOKENS);
         else if (n == SOME) multiply_tile(form, factored, w, &c, SOME);
         else multiply_tile(form, factored, w, &c, 1);
+        if (c.lines) c.next += 64 * c.lines * c.groups;
         token += n;
     }
 }
@@ -471,7 +481,7 @@ static void many_tokens(const sl_product *p, int64_t r0, int64_t r1, int64_t t0,
     const sl_codes *form = sl_type_codes(p->type);
     tile_multiplier *multiply = multiplier_of(p->type);
     tile w;
-    _Alignas(64) uint8_t small[CHUNK / 32 * (64 + 512)]; /* the largest panel of a chunk is smaller */
+    _Alignas(64) uint8_t small[CHUNK / 256 * SL_PANEL_256];
     for (int64_t r = r0; r < r1; r += ROWS) {
         int rows = r1 - r < ROWS ? (int)(r1 - r) : ROWS;
         for (int64_t column = 0; column < p->n; column += CHUNK) {

@@ -129,7 +129,7 @@ static void packed_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
 static void factored_row(const sl_product *p, int64_t r, int64_t t0, int64_t t1) {
     const sl_type_info *info = sl_type_get(p->type);
     const uint8_t *block = p->w + (size_t)r * p->row_bytes;
-    uint8_t panel[SL_PANEL_ROWS * 288]; /* the largest, of Q6_K, is 3360 bytes */
+    uint8_t panel[SL_PANEL_256];
     for (int64_t column = 0; column < p->n; column += 32) {
         int64_t within = column % info->block;
         if (!within) sl_panel_pack(p->type, block + column / info->block * info->bytes, p->row_bytes, 1, info->block, panel);

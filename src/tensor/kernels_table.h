@@ -63,8 +63,10 @@ typedef struct sl_product {
  *
  * matmul_codes: groups of 16 or 32 columns in order. A group adds  (float)(integer dot) * (w scale * x scale)  and
  * then, for types with minimums,  w min * (x scale * (float)(sum of x codes)),  each operation rounded, no fused ones.
- * Types whose groups of 16 have integer scales s (and minimums n) under one float d (and m) add 32 columns at once:
- * (float)(s0 * dot0 + s1 * dot1) * (d * x scale)  and then  (float)(n0 * sum0 + n1 * sum1) * (-m * x scale).
+ * Q2_K, Q3_K and Q6_K (sl_panel_has_factors), whose groups of 16 have integer scales s (and minimums n) under one float
+ * d (and m), add 32 columns at once: (float)(s0 * dot0 + s1 * dot1) * (d * x scale)  and then
+ * (float)(n0 * sum0 + n1 * sum1) * (-m * x scale). The integers are exact as floats: Q6_K's largest is 2 * 16 * 32 * 127 *
+ * 128, 0.8 % below 2^24.
  * So all tables give the same bits.
  *
  * matmul_float: lanes over columns within chunks of 1024, reduced by a tree, the chunks added in order. Lanes and fused

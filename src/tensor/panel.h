@@ -72,6 +72,9 @@ static inline __attribute__((always_inline)) int64_t sl_panel_block_bytes(sl_pan
     return f.head_bytes + (int64_t)f.block / 32 * f.group_bytes;
 }
 
+/* Bytes that 256 columns of a panel take at most, whatever the type: Q5_1 and Q8_0 with a head to 32 columns. */
+enum { SL_PANEL_256 = 8 * (64 + 512) };
+
 /* Bytes of one panel of a matrix of n columns; 0: the type has no panels. */
 size_t sl_panel_bytes(sl_type type, int64_t n);
 
@@ -82,7 +85,9 @@ void sl_panel_pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_ro
 void sl_panel_pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t b, uint8_t *head);
 
 /* Groups of 16 with integer scales, and minimums, under one float each: products multiply by the integers first. */
-static inline __attribute__((always_inline)) bool sl_panel_has_factors(sl_panel_form f) { return f.group == 16; }
+static inline __attribute__((always_inline)) bool sl_panel_has_factors(sl_panel_form f) {
+    return f.group == 16 && (f.head == SL_HEAD_I8 || f.head == SL_HEAD_U4_MIN);
+}
 
 /* Of such a type, in 32 columns of a row: scale of half h is d * scale[h], its minimum -(m * minimum[h]). */
 typedef struct sl_panel_factors {

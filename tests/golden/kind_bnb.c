@@ -42,11 +42,11 @@ static void compare(golden *g, const char *name, const sl_tensor *packed, const 
     uint64_t differing = 0;
     if (blocks && out) {
         sl_type_get(SL_NF4)->to_float(blocks, out, whole);
-        for (uint64_t i = 0; i < n; i++) differing += out[i] != sl_load_f32((const char *)expected->data + 4 * i);
+        for (uint64_t i = 0; i < n; i++) differing += memcmp(&out[i], (const char *)expected->data + 4 * i, 4) != 0;
     }
     if (!blocks || !out) golden_fail(g, name, "out of memory");
     else if (differing) golden_fail(g, name, "%llu of %llu values differ", (unsigned long long)differing, (unsigned long long)n);
-    else golden_pass(g, name, "%llu values exact, blocks of %llu", (unsigned long long)n, (unsigned long long)size);
+    else golden_pass(g, name, "%llu values bit-exact, %llu columns a block", (unsigned long long)n, (unsigned long long)size);
     free(blocks);
     free(out);
 }

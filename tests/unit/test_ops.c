@@ -159,6 +159,8 @@ static problem new_problem(sl_type type, int64_t experts, int64_t rows, int64_t 
         p.as_fast = malloc(elements * sizeof *p.as_fast);
         assert_non_null(p.as_fast);
         widen_codes(type, p.w.data, p.as_fast, elements);
+        for (size_t i = 0; i < elements && type != SL_NF4; i++)
+            assert_true(fabs(p.as_fast[i] - (double)p.widened[i]) <= 1e-6 * fabs((double)p.widened[i]) + 1e-8);
     }
     size_t stride = (size_t)n + 3;
     p.x = random_floats(stride * (size_t)tokens, 2.0f);

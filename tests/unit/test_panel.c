@@ -8,6 +8,7 @@
 #include "tensor/pack.h"
 #include "tensor/panel.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -134,39 +135,80 @@ static void test_sets(void **state) {
     assert_int_equal(sl_kernels_choose("auto", NULL), SLLM_OK);
 }
 
-/* The largest codes of either sign times the largest activations of either sign, everywhere: what sums of 16 bits must
- * hold. Random ones stay far below. */
+/* Where the blocks of a type keep integer scales: {first, bytes}. */
+static void integer_scales(sl_type type, int place[2]) {
+    static const struct { sl_type type; int first, bytes; } places[] = {
+        {SL_Q2_K, 0, 16}, {SL_Q3_K, 96, 12}, {SL_Q4_K, 4, 12}, {SL_Q5_K, 4, 12}, {SL_Q6_K, 192, 16},
+    };
+    place[0] = place[1] = 0;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (places[i].type == type) place[0] = places[i].first, place[1] = places[i].bytes;
+}
+
+/* A block of `code` bytes, its integer scales of `scale` bytes, its float scales and minimums 1/64 or near. */
+static void extreme_block(sl_type type, uint8_t code, uint8_t scale, uint8_t *block) {
+    int at = type == SL_Q6_K ? 208 : type == SL_Q3_K ? 108 : type == SL_Q2_K ? 80 : type == SL_TQ1_0 ? 52
+           : type == SL_TQ2_0 ? 64 : 0, place[2];
+    const float d = 1.0f / 64.0f;
+    uint16_t half = sl_f32_to_f16(d);
+    memset(block, code, sl_type_get(type)->bytes);
+    integer_scales(type, place);
+    memset(block + place[0], scale, (size_t)place[1]);
+    if (type == SL_Q8_K || type == SL_NF4) memcpy(block, &d, 4);
+    else if (type == SL_MXFP4) block[0] = 121;
+    else if (type == SL_NVFP4) memset(block, 0x38, 4);
+    else if (type == SL_IQ1_M) block[55] = (uint8_t)(0x20 | (block[55] & 0x0f)); /* the exponent of its scattered f16 */
+    else memcpy(block + at, &half, 2);
+    if (sl_type_codes(type)->has_min) memcpy(block + at + 2, &half, 2);
+}
+
+/* One pattern in every table, packed, against the scalar table's rows. */
+static void check_extreme(sl_type type, const uint8_t *data, const float *x, int pattern, float *expected) {
+    static float y[TOKENS * ROWS];
+    sl_tensor w = {.type = type, .n_dims = 3, .shape = {2, ROWS, COLUMNS}, .data = data};
+    sl_packer *packer = NULL;
+    assert_int_equal(sl_kernels_choose("scalar", NULL), SLLM_OK);
+    multiply(&w, x, NULL, TOKENS, 1, expected);
+    assert_int_equal(sl_packer_new(&packer, NULL), SLLM_OK);
+    assert_int_equal(sl_packer_add(packer, &w, false, NULL), SLLM_OK);
+    assert_int_equal(sl_packer_reserve(packer, NULL), SLLM_OK);
+    for (int s = 0; s < N_SETS; s++) {
+        if (sl_kernels_choose(sets[s], NULL) != SLLM_OK) continue;
+        for (int64_t step = 1; step <= TOKENS; step += 20) {
+            multiply(&w, x, NULL, step, 1, y);
+            for (int i = 0; i < TOKENS * ROWS; i++)
+                if (memcmp(&y[i], &expected[i], 4))
+                    fail_msg("%s, %s, pattern %d: %g, not %g", sets[s], sl_type_get(type)->name, pattern, y[i], expected[i]);
+        }
+    }
+    sl_packer_free(packer);
+}
+
+/* The largest codes and integer scales of either sign times the largest activations of either sign, everywhere: what sums
+ * of 16 bits must hold, and the scalar table's must be the sums of the widened weights. Random ones stay far below. */
 static void test_largest_sums(void **state) {
     (void)state;
-    static float x[TOKENS * COLUMNS], expected[TOKENS * ROWS], y[TOKENS * ROWS];
+    static float x[TOKENS * COLUMNS], expected[TOKENS * ROWS], widened[COLUMNS];
     static const uint8_t bytes[] = {0xff, 0x00, 0x80, 0x7f};
     for (int type = 0; type < SL_TYPE_COUNT; type++) {
         const sl_type_info *info = sl_type_get((sl_type)type);
-        if (!info->is_quantised) continue;
-        for (int pattern = 0; pattern < 8; pattern++) {
-            for (int i = 0; i < TOKENS * COLUMNS; i++) x[i] = pattern < 4 ? 1.0f : -1.0f;
-            uint8_t *data = malloc((size_t)2 * ROWS * COLUMNS / info->block * info->bytes);
-            assert_non_null(data);
-            memset(data, bytes[pattern % 4], (size_t)2 * ROWS * COLUMNS / info->block * info->bytes);
-            sl_tensor w = {.type = (sl_type)type, .n_dims = 3, .shape = {2, ROWS, COLUMNS}, .data = data};
-            assert_int_equal(sl_kernels_choose("scalar", NULL), SLLM_OK);
-            multiply(&w, x, NULL, TOKENS, 1, expected);
-            sl_packer *packer = NULL;
-            assert_int_equal(sl_packer_new(&packer, NULL), SLLM_OK);
-            assert_int_equal(sl_packer_add(packer, &w, false, NULL), SLLM_OK);
-            assert_int_equal(sl_packer_reserve(packer, NULL), SLLM_OK);
-            for (int s = 0; s < N_SETS; s++) {
-                if (sl_kernels_choose(sets[s], NULL) != SLLM_OK) continue;
-                for (int64_t step = 1; step <= TOKENS; step += 20) {
-                    multiply(&w, x, NULL, step, 1, y);
-                    for (int i = 0; i < TOKENS * ROWS; i++) /* scales of these bytes may be no numbers: then both */
-                        if (memcmp(&y[i], &expected[i], 4) && !(y[i] != y[i] && expected[i] != expected[i]))
-                            fail_msg("%s, %s, pattern %d: %g, not %g", sets[s], info->name, pattern, y[i], expected[i]);
-                }
-            }
-            sl_packer_free(packer);
-            free(data);
+        int place[2], blocks = info->is_quantised ? 2 * ROWS * COLUMNS / info->block : 0;
+        if (!blocks) continue;
+        uint8_t *data = malloc((size_t)blocks * info->bytes);
+        assert_non_null(data);
+        integer_scales((sl_type)type, place);
+        for (int pattern = 0; pattern < (place[1] ? 32 : 8); pattern++) {
+            for (int i = 0; i < TOKENS * COLUMNS; i++) x[i] = pattern % 8 < 4 ? 1.0f : -1.0f;
+            for (int b = 0; b < blocks; b++)
+                extreme_block((sl_type)type, bytes[pattern % 4], bytes[pattern / 8], data + (size_t)b * info->bytes);
+            check_extreme((sl_type)type, data, x, pattern, expected);
+            double sum = 0.0, size = 0.0;
+            info->to_float(data, widened, COLUMNS);
+            for (int i = 0; i < COLUMNS; i++) sum += (double)widened[i] * (double)x[0], size += fabs((double)widened[i]);
+            double allowed = type == SL_NF4 ? 4e-3 : 1e-6; /* its integers are approximate (codes.h) */
+            assert_true(fabs(expected[0] - sum) <= allowed * size);
         }
+        free(data);
     }
     assert_int_equal(sl_kernels_choose("auto", NULL), SLLM_OK);
 }

@@ -62,6 +62,18 @@ static void test_q8_1_and_q8_k(void **state) {
     for (int i = 0; i < 256; i++) assert_true(out[i] == 0.375f * (float)(i - 128));
 }
 
+/* NF4's integers are the nearest multiples of its unit. */
+static void test_nf4_book(void **state) {
+    (void)state;
+    double squares = 0.0;
+    for (int i = 0; i < 16; i++) {
+        double error = fabs(sl_nf4_codes[i] * (double)SL_NF4_UNIT - (double)sl_nf4_values[i]);
+        assert_true(error <= 0.5 * (double)SL_NF4_UNIT);
+        squares += error * error;
+    }
+    assert_true(sqrt(squares / 16.0) < 0.00172);
+}
+
 /* The ranges that kernels rely on, over random blocks. */
 static void test_code_ranges(void **state) {
     (void)state;
@@ -178,7 +190,7 @@ int main(void) {
         cmocka_unit_test(test_f16),
         cmocka_unit_test(test_f16_rounding),
         cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_code_ranges),
+        cmocka_unit_test(test_nf4_book), cmocka_unit_test(test_code_ranges),
         cmocka_unit_test(test_q8_1_and_q8_k),
         cmocka_unit_test(test_vectors),
     };
