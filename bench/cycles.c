@@ -68,7 +68,8 @@ static double best_peak(const counters *c) {
     return best;
 }
 
-/* Weights without infinities or tiny numbers in any scale, as no trained file has them; packed where the type is. */
+/* Weights without infinities or tiny numbers in any scale, as no trained file has them; packed where the type is. NULL:
+ * no memory. */
 static void *weights(const options *o, sl_type type, sl_tensor *w, sl_packer **packer) {
     const sl_type_info *info = sl_type_get(type);
     *w = (sl_tensor){.type = type, .n_dims = 3, .shape = {1, o->rows, o->columns}};
@@ -79,9 +80,11 @@ static void *weights(const options *o, sl_type type, sl_tensor *w, sl_packer **p
     for (uint64_t i = 0; data && i < w->bytes && type == SL_MXFP4; i += info->bytes) data[i] = 120;
     w->data = data;
     if (!data || !info->is_quantised) return data;
-    if (sl_packer_new(packer, NULL) == SLLM_OK && sl_packer_add(*packer, w, false, NULL) == SLLM_OK)
-        sl_packer_reserve(*packer, NULL);
-    return data;
+    if (sl_packer_new(packer, NULL) == SLLM_OK && sl_packer_add(*packer, w, false, NULL) == SLLM_OK
+        && sl_packer_reserve(*packer, NULL) == SLLM_OK)
+        return data;
+    free(data);
+    return NULL;
 }
 
 typedef struct best {
@@ -162,7 +165,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(name, "--columns")) o.columns = number(name, argv[++arg]);
         else if (!strcmp(name, "--tokens")) o.tokens = number(name, argv[++arg]);
         else if (strcmp(name, "--kernels") || arg + 1 >= argc || sl_kernels_choose(argv[++arg], &error) != SLLM_OK) {
-            fprintf(stderr, "cycles: %s\n", error.message[0] ? error.message : "unknown option");
+            fprintf(stderr, "cycles: %s: %s\n", name, error.message[0] ? error.message : "unknown, or without its value");
             return 2;
         }
     }
@@ -176,8 +179,10 @@ int main(int argc, char **argv) {
     for (int t = 0; t < SL_TYPE_COUNT && arg == argc; t++) failed |= measure(&c, &o, (sl_type)t, top);
     for (; arg < argc; arg++) {
         sl_type type;
-        if (sl_type_from_name(argv[arg], &type)) failed |= measure(&c, &o, type, top);
-        else failed = 1, fprintf(stderr, "cycles: unknown type %s\n", argv[arg]);
+        if (!sl_type_from_name(argv[arg], &type) || !sl_type_get(type)->is_float || o.columns % sl_type_get(type)->block)
+            failed = 1, fprintf(stderr, "cycles: %s is no type of weights, or %lld columns are no whole blocks of it\n",
+                                argv[arg], (long long)o.columns);
+        else failed |= measure(&c, &o, type, top);
     }
     return failed;
 }

@@ -292,7 +292,7 @@ uint64_t sl_plan_program_bytes(void) { return 13 << 20; }
 
 /* Shares of the machine's peaks that forwards reach, as `sllm bench` shows them: of reading, for generation; of int8 and
  * f32 arithmetic, for prompts. OPERATOR_S: what one operator of a block costs beside its data. */
-static const double READ_SHARE = 0.85, INT8_SHARE = 0.6, F32_SHARE = 0.5, OPERATOR_S = 2e-6;
+static const double READ_SHARE = 0.7, INT8_SHARE = 0.6, F32_SHARE = 0.5, OPERATOR_S = 2e-6;
 enum { OPERATORS_A_BLOCK = 6 };
 
 static double operators_s(const sl_config *c, const sllm_machine_speed *m) {

@@ -161,7 +161,7 @@ VINLINE void add_columns(sl_type type, const uint8_t *block, int g, int64_t b, c
             two_scales of = factors_of(type, block, g, v);
 #pragma GCC unroll 4
             for (int i = 0; i < n; i++) {
-                vint dot = dot_words(form, w, a[i].codes + 32 * b, 8, of.scales);
+                vint dot = dot_words(form, w, a[i].codes + 32 * b, of.scales);
                 vint pair_dot = vi_pair_dot(of.pair, a[i].sum16 + 2 * b);
                 sums[v][i] = add_factored(form.has_min, sums[v][i], dot, pair_dot, of.d, of.m, a[i].scale[b]);
             }
@@ -170,7 +170,7 @@ VINLINE void add_columns(sl_type type, const uint8_t *block, int g, int64_t b, c
             scales_of(type, block, g, v, &scale, &min);
 #pragma GCC unroll 4
             for (int i = 0; i < n; i++) {
-                vint dot = dot_words(form, w, a[i].codes + 32 * b, 8, NULL);
+                vint dot = dot_words(form, w, a[i].codes + 32 * b, NULL);
                 sums[v][i] = add_group(form, code_offset(form), sums[v][i], dot, scale, min, a[i].sum32[b], a[i].scale[b],
                                        a[i].shift[b]);
             }

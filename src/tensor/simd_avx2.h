@@ -137,12 +137,12 @@ VINLINE int words_at_once(sl_codes form, int words, bool factors) {
     return words_in_16_bits(form) < most ? words_in_16_bits(form) : most;
 }
 
-/* `words` words of 8 rows, in registers, times 4 * words columns of one token: a row a lane. factors NULL: none. */
-VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words, const vint *factors) {
-    int step = words_at_once(form, words, factors);
+/* Eight words of 8 rows, in registers, times 32 columns of one token: a row a lane. factors NULL: none. */
+VINLINE vint dot_words(sl_codes form, const vint w[8], const int8_t *x, const vint *factors) {
+    int step = words_at_once(form, 8, factors);
     vint dot = _mm256_setzero_si256();
 #pragma GCC unroll 8
-    for (int q = 0; q < words; q += step) {
+    for (int q = 0; q < 8; q += step) {
         vint narrow = pairs(form, w[q], vi_word(x + 4 * q));
 #pragma GCC unroll 8
         for (int s = 1; s < step; s++) {

@@ -131,10 +131,10 @@ VINLINE vint add_words(const vint w[], const int8_t *x, int words) {
     return _mm512_add_epi32(even, odd);
 }
 
-/* `words` words of 16 rows, in registers, times 4 * words columns of one token: a row a lane. factors NULL: none. */
-VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words, const vint *factors) {
+/* Eight words of 16 rows, in registers, times 32 columns of one token: a row a lane. factors NULL: none. */
+VINLINE vint dot_words(sl_codes form, const vint w[8], const int8_t *x, const vint *factors) {
     (void)form;
-    if (!factors) return add_words(w, x, words);
+    if (!factors) return add_words(w, x, 8);
     return two_factors(add_words(w, x, 4), add_words(w + 4, x + 16, 4), factors[0], factors[1]);
 }
 

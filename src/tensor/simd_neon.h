@@ -206,9 +206,9 @@ VINLINE void add_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
 
 #endif
 
-/* `words` words of 4 rows, in registers, times 4 * words columns of one token: a row a lane. factors NULL: none. */
-VINLINE vint dot_words(sl_codes form, const vint w[], const int8_t *x, int words, const vint *factors) {
-    if (!factors) return add_words(form, w, x, words);
+/* Eight words of 4 rows, in registers, times 32 columns of one token: a row a lane. factors NULL: none. */
+VINLINE vint dot_words(sl_codes form, const vint w[8], const int8_t *x, const vint *factors) {
+    if (!factors) return add_words(form, w, x, 8);
     return two_factors(add_words(form, w, x, 4), add_words(form, w + 4, x + 16, 4), factors[0], factors[1]);
 }
 
@@ -223,7 +223,8 @@ VINLINE void dot_tile(sl_codes form, const uint8_t *codes, const int8_t *const x
     for (int v = 0; v < VECTORS; v++)
 #pragma GCC unroll 4
         for (int i = 0; i < n; i++)
-            dots[v][i] = two_factors(dots[v][i], second[v][i], vi_load(factors[0] + LANES * v), vi_load(factors[1] + LANES * v));
+            dots[v][i] = two_factors(dots[v][i], second[v][i], vi_load(factors[0] + LANES * v),
+                                     vi_load(factors[1] + LANES * v));
 }
 
 /* ---------------------------------------------------------------- kernels_peak.h */
