@@ -144,9 +144,7 @@ PINLINE void pack_type(sl_type type, const uint8_t *rows, size_t row_bytes, int 
 #define PACK_CASE(TYPE) case SL_##TYPE: pack_type(SL_##TYPE, rows, row_bytes, n_rows, n, panel); break;
 static void pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel) {
     switch (type) {
-        PACK_CASE(Q4_0) PACK_CASE(Q4_1) PACK_CASE(Q5_0) PACK_CASE(Q5_1) PACK_CASE(Q8_0) PACK_CASE(IQ4_NL)
-        PACK_CASE(MXFP4) PACK_CASE(Q2_K) PACK_CASE(Q3_K) PACK_CASE(Q4_K) PACK_CASE(Q5_K) PACK_CASE(Q6_K)
-        PACK_CASE(IQ4_XS) PACK_CASE(NF4)
+        SL_PANEL_TYPES(PACK_CASE)
         default: break;
     }
 }

@@ -434,11 +434,6 @@ static tile_multiplier *multiplier_of(sl_type type) {
 
 /* ---------------------------------------------------------------- one function a type */
 
-/* The types with panels. */
-#define PANEL_TYPES(X) \
-    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) \
-    X(NF4)
-
 #define DEFINE_TYPE(TYPE) \
     static void few_##TYPE(const sl_product *p, int64_t r0, int64_t r1, int64_t t0, int n) { \
         if (n == 1) few_tokens(SL_##TYPE, p, r0, r1, t0, 1, 1); \
@@ -446,14 +441,14 @@ static tile_multiplier *multiplier_of(sl_type type) {
         else few_tokens(SL_##TYPE, p, r0, r1, t0, n, 4); \
     } \
     static void fill_##TYPE(const uint8_t *block, int n, tile *out) { tile_from_panel(SL_##TYPE, block, n, out); }
-PANEL_TYPES(DEFINE_TYPE)
+SL_PANEL_TYPES(DEFINE_TYPE)
 
 #define FEW_ROW(TYPE) [SL_##TYPE] = few_##TYPE,
 #define FILL_ROW(TYPE) [SL_##TYPE] = fill_##TYPE,
 static void (*const few_by_type[SL_TYPE_COUNT])(const sl_product *, int64_t, int64_t, int64_t, int) = {
-    PANEL_TYPES(FEW_ROW)
+    SL_PANEL_TYPES(FEW_ROW)
 };
-static void (*const fill_by_type[SL_TYPE_COUNT])(const uint8_t *, int, tile *) = { PANEL_TYPES(FILL_ROW) };
+static void (*const fill_by_type[SL_TYPE_COUNT])(const uint8_t *, int, tile *) = { SL_PANEL_TYPES(FILL_ROW) };
 
 static void pack(sl_type type, const uint8_t *rows, size_t row_bytes, int n_rows, int64_t n, uint8_t *panel);
 

@@ -47,6 +47,10 @@ typedef struct sl_panel_form {
     const int8_t *book; /* [16] signed values that 4-bit codes stand for, or NULL */
 } sl_panel_form;
 
+/* The types with panels. */
+#define SL_PANEL_TYPES(X) \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(NF4)
+
 /* head SL_HEAD_NONE where the type has no panels. The one place that says so; constant for a constant type. */
 static inline __attribute__((always_inline)) sl_panel_form sl_panel_form_of(sl_type type) {
     switch (type) {
