@@ -7,6 +7,7 @@
  * query: the heads of a group over the pages of as many key/value heads as exceed the last-level cache.
  */
 #include "base/rng.h"
+#include "common.h"
 #include "tensor/kernels.h"
 #include "tensor/ops.h"
 
@@ -122,11 +123,7 @@ static void measure(const options *o, sl_kv_type type) {
 }
 
 static int number(const char *option, const char *text) {
-    char *end;
-    long value = text ? strtol(text, &end, 10) : 0;
-    if (text && *end == '\0' && value > 0 && value <= 1 << 17) return (int)value;
-    fprintf(stderr, "attention: %s needs a number from 1 to %d\n", option, 1 << 17);
-    exit(2);
+    return (int)bench_number("attention", option, text, 1 << 17);
 }
 
 int main(int argc, char **argv) {

@@ -7,7 +7,7 @@
  * peak seen: then nobody else was on the core. "peak" is that loop's own multiply-adds a cycle (kernels_peak.h). Types
  * whose neighbours never let go are told as "disturbed", with the best run there was.
  */
-#include "base/rng.h"
+#include "common.h"
 #include "tensor/kernels.h"
 #include "tensor/kernels_table.h"
 #include "tensor/ops.h"
@@ -68,16 +68,12 @@ static double best_peak(const counters *c) {
     return best;
 }
 
-/* Weights without infinities or tiny numbers in any scale, as no trained file has them; packed where the type is. NULL:
- * no memory. */
+/* Weights, to be packed where the type is. NULL: no memory. */
 static void *weights(const options *o, sl_type type, sl_tensor *w, sl_packer **packer) {
     const sl_type_info *info = sl_type_get(type);
     *w = (sl_tensor){.type = type, .n_dims = 3, .shape = {1, o->rows, o->columns}};
     unsigned char *data = sl_type_bytes(type, (uint64_t)(o->rows * o->columns), &w->bytes) ? malloc(w->bytes) : NULL;
-    sl_rng rng;
-    sl_rng_seed(&rng, 1);
-    for (uint64_t i = 0; data && i < w->bytes; i++) data[i] = (unsigned char)((sl_rng_next(&rng) & 0x0b) | 0x30);
-    for (uint64_t i = 0; data && i < w->bytes && type == SL_MXFP4; i += info->bytes) data[i] = 120;
+    if (data) bench_fill(type, data, w->bytes);
     w->data = data;
     if (!data || !info->is_quantised) return data;
     if (sl_packer_new(packer, NULL) == SLLM_OK && sl_packer_add(*packer, w, false, NULL) == SLLM_OK
@@ -147,11 +143,7 @@ static int measure(const counters *c, const options *o, sl_type type, double top
 }
 
 static int64_t number(const char *option, const char *text) {
-    char *end;
-    long long value = text ? strtoll(text, &end, 10) : 0;
-    if (text && *end == '\0' && value > 0 && value < 1 << 16) return value;
-    fprintf(stderr, "cycles: %s needs a number from 1 to %d\n", option, (1 << 16) - 1);
-    exit(2);
+    return bench_number("cycles", option, text, (1 << 16) - 1);
 }
 
 int main(int argc, char **argv) {

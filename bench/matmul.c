@@ -10,7 +10,7 @@
  */
 #include "base/clock.h"
 #include "base/pool.h"
-#include "base/rng.h"
+#include "common.h"
 #include "tensor/kernels.h"
 #include "tensor/ops.h"
 #include "tensor/pack.h"
@@ -66,13 +66,6 @@ static double time_product(sl_pool *pool, const options *o, const sl_tensor *w, 
     return seconds[runs / 2];
 }
 
-/* Bytes without infinities and without tiny numbers in any scale, which would take the processor hundreds of cycles each. */
-static void fill(unsigned char *data, uint64_t bytes) {
-    sl_rng rng;
-    sl_rng_seed(&rng, 1);
-    for (uint64_t i = 0; i < bytes; i++) data[i] = (unsigned char)((sl_rng_next(&rng) & 0x0b) | 0x30);
-}
-
 /* Packs all matrices, as a model does at first use; the seconds it takes for each byte of the file's form. */
 static double pack_all(sl_pool *pool, sl_packer *packer, sl_tensor *w) {
     if (sl_packer_add(packer, w, false, NULL) != SLLM_OK || sl_packer_reserve(packer, NULL) != SLLM_OK) return 0.0;
@@ -93,7 +86,7 @@ static int measure(sl_pool *pool, const options *o, sl_type type) {
     float *x = malloc((size_t)(o->tokens * o->columns) * sizeof *x);
     float *y = malloc((size_t)(o->tokens * o->rows) * sizeof *y);
     if (data && x && y && sl_packer_new(&packer, NULL) == SLLM_OK) {
-        fill(data, n_matrices * w.bytes);
+        bench_fill(type, data, n_matrices * w.bytes);
         for (int64_t i = 0; i < o->tokens * o->columns; i++) x[i] = (float)(i % 31) - 15.0f;
         w.data = data;
         double packing = o->packed ? pack_all(pool, packer, &w) : 0.0;
@@ -115,11 +108,7 @@ static int measure(sl_pool *pool, const options *o, sl_type type) {
 }
 
 static int64_t number(const char *option, const char *text) {
-    char *end;
-    long long value = text ? strtoll(text, &end, 10) : 0;
-    if (text && *end == '\0' && value > 0 && value < 1 << 20) return value;
-    fprintf(stderr, "matmul: %s needs a number from 1 to %d\n", option, (1 << 20) - 1);
-    exit(2);
+    return bench_number("matmul", option, text, (1 << 20) - 1);
 }
 
 int main(int argc, char **argv) {

@@ -1,5 +1,6 @@
 #include "base/pool.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #include <errno.h>
@@ -18,16 +19,16 @@
  * closes the job, and waits only for those who entered: a worker that lost its core before it could enter is not waited
  * for, so a busy machine slows a job by the share that is stolen and never to a crawl. Every thread is dealt a share of
  * the chunks, neighbours of each other, so that what it reads is one stream of memory (a sixth faster than taking turns,
- * bench/SPEED.md); whoever has finished its own helps with the others'. Waits spin for
- * SPINS polls (some 20 to 100 microseconds by what a processor takes for a pause: longer than an operator of a forward
- * pass, far shorter than a scheduler's slice), then sleep on a futex.
+ * bench/SPEED.md); whoever has finished its own helps with the others'. Waits spin for SPINS polls (some 20 to 100
+ * microseconds by what a processor takes for a pause: longer than an operator of a forward pass, far shorter than a
+ * scheduler's slice), then sleep on a futex.
  *
  * A worker that loses its core inside a job keeps the caller waiting for a scheduler's slice, milliseconds. Where another
  * process wants the core all the time this happens again and again, and two threads are slower than one (bench/SPEED.md).
  * So a worker to which it happens a second time SOON after the first rests: first for REST_LEAST, twice as long each time
  * that it comes back to the same, at most for REST_MOST, after which a core that is free again is found out. */
 enum { SPINS = 4000 };
-static const int64_t SOON = 20000000, REST_LEAST = 20000000, REST_MOST = 320000000; /* nanoseconds */
+static const double SOON = 0.02, REST_LEAST = 0.02, REST_MOST = 0.32; /* seconds */
 
 /* state: generation << 11 | open << 10 | workers inside. */
 enum { INSIDE = (1 << 10) - 1, OPEN = 1 << 10, GENERATION = 1 << 11 };
@@ -40,8 +41,7 @@ struct sl_pool {
     _Alignas(64) _Atomic uint32_t state;
     _Alignas(64) _Atomic uint32_t left; /* raised when the last worker leaves a closed job: the caller sleeps on it */
     _Alignas(64) _Atomic uint32_t sleepers;
-    atomic_bool stop;
-    _Atomic uint32_t stopped; /* those who rest sleep on it */
+    _Atomic uint32_t stop; /* 1: the end; those who rest sleep on it */
     int n_threads;
     struct worker {
         _Alignas(64) _Atomic int64_t next; /* of its share: anybody may take a chunk from it */
@@ -49,19 +49,15 @@ struct sl_pool {
         sl_pool *pool;
         pthread_t thread;
         int index;
-        atomic_bool inside;          /* of the job that is open or waited for */
-        _Atomic int64_t rests_until; /* nanoseconds of the monotonic clock, past or to come; 0: never lost its core */
-        int64_t rest;                /* length of the last one; the caller's */
+        atomic_bool inside;         /* of the job that is open or waited for */
+        _Atomic double rests_until; /* by sl_clock, past or to come; 0: never lost its core */
+        double rest;                /* length of the last one; the caller's */
     } workers[]; /* [n_threads], the first the caller's */
 };
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value) {
-    syscall(SYS_futex, (uint32_t *)word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-
-static void futex_wait_for(_Atomic uint32_t *word, uint32_t value, int64_t nanoseconds) {
-    struct timespec most = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
-    syscall(SYS_futex, (uint32_t *)word, FUTEX_WAIT_PRIVATE, value, &most, NULL, 0);
+/* most NULL: however long it takes. */
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *most) {
+    syscall(SYS_futex, (uint32_t *)word, FUTEX_WAIT_PRIVATE, value, most, NULL, 0);
 }
 
 static void futex_wake(_Atomic uint32_t *word, int count) {
@@ -105,7 +101,7 @@ static void wait_for_job(sl_pool *pool, uint32_t seen) {
         relax();
     }
     atomic_fetch_add(&pool->sleepers, 1);
-    for (uint32_t state; !has_news(pool, state = atomic_load(&pool->state), seen);) futex_wait(&pool->state, state);
+    for (uint32_t state; !has_news(pool, state = atomic_load(&pool->state), seen);) futex_wait(&pool->state, state, NULL);
     atomic_fetch_sub(&pool->sleepers, 1);
 }
 
@@ -127,15 +123,13 @@ static void leave(sl_pool *pool) {
     }
 }
 
-static int64_t nanoseconds(clockid_t clock) {
-    struct timespec t;
-    return clock_gettime(clock, &t) ? -1 : (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* What is left of a worker's rest. */
-static int64_t rest_left(struct worker *worker) {
-    int64_t until = atomic_load_explicit(&worker->rests_until, memory_order_relaxed);
-    return until ? until - nanoseconds(CLOCK_MONOTONIC) : 0;
+/* Sleeps through what is left of a worker's rest, or until the end; false: nothing was. */
+static bool rest(struct worker *worker) {
+    double until = atomic_load_explicit(&worker->rests_until, memory_order_relaxed);
+    double left = until > 0.0 ? until - sl_clock() : 0.0; /* REST_MOST: below a second */
+    if (left <= 0.0) return false;
+    futex_wait(&worker->pool->stop, 0, &(struct timespec){.tv_nsec = (long)(1e9 * left)});
+    return true;
 }
 
 static void *worker_main(void *argument) {
@@ -145,12 +139,7 @@ static void *worker_main(void *argument) {
     for (;;) {
         wait_for_job(pool, seen);
         if (atomic_load_explicit(&pool->stop, memory_order_acquire)) return NULL;
-        int64_t rest = rest_left(worker);
-        if (rest > 0) {
-            futex_wait_for(&pool->stopped, 0, rest);
-            continue;
-        }
-        if (!enter(pool, &seen)) continue;
+        if (rest(worker) || !enter(pool, &seen)) continue;
         atomic_store_explicit(&worker->inside, true, memory_order_release);
         take_chunks(pool, worker->index);
         atomic_store_explicit(&worker->inside, false, memory_order_release);
@@ -159,9 +148,8 @@ static void *worker_main(void *argument) {
 }
 
 static void stop_workers(sl_pool *pool, int started) {
-    atomic_store(&pool->stop, true);
-    atomic_store(&pool->stopped, 1);
-    futex_wake(&pool->stopped, INT_MAX);
+    atomic_store(&pool->stop, 1);
+    futex_wake(&pool->stop, INT_MAX);
     atomic_fetch_add(&pool->state, GENERATION); /* so that a worker about to sleep on the old state does not */
     futex_wake(&pool->state, INT_MAX);
     for (int i = 1; i < started; i++) pthread_join(pool->workers[i].thread, NULL);
@@ -207,17 +195,18 @@ static bool is_empty(sl_pool *pool) { return !(atomic_load(&pool->state) & INSID
 /* Whether a worker has had no processor time for a moment: it runs on no core. */
 static bool lost_its_core(const struct worker *worker) {
     clockid_t clock;
-    if (pthread_getcpuclockid(worker->thread, &clock)) return false;
-    int64_t before = nanoseconds(clock);
+    struct timespec before, after;
+    if (pthread_getcpuclockid(worker->thread, &clock) || clock_gettime(clock, &before)) return false;
     for (int i = 0; i < SPINS / 16; i++) relax();
-    return before >= 0 && nanoseconds(clock) == before;
+    return !clock_gettime(clock, &after) && after.tv_sec == before.tv_sec && after.tv_nsec == before.tv_nsec;
 }
 
-/* The caller's: it waited for a worker that had lost its core. */
-static void lost_core_again(struct worker *worker) {
-    int64_t now = nanoseconds(CLOCK_MONOTONIC), last = atomic_load_explicit(&worker->rests_until, memory_order_relaxed);
-    bool again = last && now - last < worker->rest + SOON;
-    worker->rest = !again ? 0 : !worker->rest ? REST_LEAST : worker->rest < REST_MOST ? 2 * worker->rest : REST_MOST;
+/* The caller waits for a worker that has lost its core: it rests when this is not the first time. */
+static void let_rest(struct worker *worker) {
+    double now = sl_clock(), last = atomic_load_explicit(&worker->rests_until, memory_order_relaxed);
+    if (last == 0.0 || now - last >= worker->rest + SOON) worker->rest = 0.0;
+    else if (worker->rest == 0.0) worker->rest = REST_LEAST;
+    else if (worker->rest < REST_MOST) worker->rest *= 2.0;
     atomic_store_explicit(&worker->rests_until, now + worker->rest, memory_order_relaxed);
 }
 
@@ -228,11 +217,11 @@ static void wait_for_workers(sl_pool *pool) {
     }
     for (int i = 1; i < pool->n_threads; i++)
         if (atomic_load_explicit(&pool->workers[i].inside, memory_order_acquire) && lost_its_core(&pool->workers[i]))
-            lost_core_again(&pool->workers[i]);
+            let_rest(&pool->workers[i]);
     for (;;) {
         uint32_t left = atomic_load(&pool->left);
         if (is_empty(pool)) return;
-        futex_wait(&pool->left, left);
+        futex_wait(&pool->left, left, NULL);
     }
 }
 

@@ -1,6 +1,7 @@
 /* A pool of threads made once. Work is a range of chunks; each thread begins with its share of them and then takes from
  * the others' (from the front, as they do: only there are a thread's reads not one stream), so a thread that loses its core
- * slows the whole by its share only; waits spin briefly and then sleep. */
+ * slows the whole by its share only; one that loses it again and again rests for a while. Waits spin briefly and then
+ * sleep. */
 #ifndef SL_BASE_POOL_H
 #define SL_BASE_POOL_H
 

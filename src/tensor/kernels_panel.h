@@ -395,19 +395,19 @@ VINLINE void multiply_tokens(sl_codes form, bool factored, int offset, const sl_
 /* What the inner loop distinguishes: codes by the largest (0: signed), columns that share a scale, minimums, factors.
  * Every type is one of these, with the next larger top.
  *
- *     name               top group has_min factored */
+ *     name                  top group has_min factored */
 #define FORMS(X) \
-    X(signed_32,            0, 32, false, false) \
-    X(nibble_32,           15, 32, false, false) \
-    X(nibble_32_min,       15, 32, true, false) \
-    X(nibble_16_factors,   15, 16, false, true) \
-    X(nibble_16_factors_min, 15, 16, true, true) \
-    X(five_32,             31, 32, false, false) \
-    X(five_32_min,         31, 32, true, false) \
-    X(five_16,             31, 16, false, false) \
-    X(six_16_factors,      63, 16, false, true) \
-    X(seven_32,           127, 32, false, false) \
-    X(seven_16,           127, 16, false, false)
+    X(signed_32,               0, 32, false, false) \
+    X(nibble_32,              15, 32, false, false) \
+    X(nibble_32_min,          15, 32, true,  false) \
+    X(nibble_16_factors,      15, 16, false, true) \
+    X(nibble_16_factors_min,  15, 16, true,  true) \
+    X(five_32,                31, 32, false, false) \
+    X(five_32_min,            31, 32, true,  false) \
+    X(five_16,                31, 16, false, false) \
+    X(six_16_factors,         63, 16, false, true) \
+    X(seven_32,              127, 32, false, false) \
+    X(seven_16,              127, 16, false, false)
 
 typedef void tile_multiplier(int offset, const sl_product *p, const tile *w, int64_t r, int rows, int64_t column,
                              int n_columns, int64_t t0, int64_t t1);

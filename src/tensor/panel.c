@@ -77,7 +77,7 @@ void sl_panel_pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int
 
 static float f16_of(const uint8_t *p) { return sl_f16_to_f32(sl_load_u16(p)); }
 
-/* Scale and minimum of a scale group (counted within the block) of one row. */
+/* Scale and minimum of a group of 32 (counted within the block) of one row. */
 static void scale_of(sl_panel_form f, const uint8_t *head, int g, int row, float *scale, float *minimum) {
     const uint8_t *bytes = head + 16 * g + row;
     float d = f16_of(head + 2 * row);
@@ -89,10 +89,6 @@ static void scale_of(sl_panel_form f, const uint8_t *head, int g, int row, float
     case SL_HEAD_U8_MIN:
         *scale = d * (float)bytes[64];
         *minimum = -(f16_of(head + 32 + 2 * row) * (float)bytes[64 + 16 * groups_of(f)]);
-        break;
-    case SL_HEAD_U4_MIN:
-        *scale = d * (float)(bytes[64] & 15);
-        *minimum = -(f16_of(head + 32 + 2 * row) * (float)(bytes[64] >> 4));
         break;
     default: *scale = d; break;
     }
@@ -182,8 +178,15 @@ void sl_panel_unpack(sl_type type, const uint8_t *block, int group, int row, int
         unsigned code = get_code(f, bytes, row, i);
         codes[i] = f.book ? f.book[code] : (int8_t)((int)code - (form->top ? form->offset : 0));
     }
-    int per32 = 32 / f.group;
-    for (int g = 0; g < per32; g++) scale_of(f, block, group * per32 + g, row, &scales[g], &mins[g]);
+    if (!sl_panel_has_factors(f)) {
+        scale_of(f, block, group, row, scales, mins);
+        return;
+    }
+    sl_panel_factors factors = sl_panel_factors_of(type, block, group, row);
+    for (int h = 0; h < 2; h++) {
+        scales[h] = factors.d * (float)factors.scale[h];
+        mins[h] = -(factors.m * (float)factors.minimum[h]);
+    }
 }
 
 /* By the float book, as the type's to_float. */

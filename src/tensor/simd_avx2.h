@@ -130,7 +130,7 @@ VINLINE int words_in_16_bits(sl_codes form) {
 VINLINE vint widen_pairs(vint sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 
 /* Factors of the products of 16 columns each, where a type has them, take the place of the ones: each twice in its lane. */
-VINLINE vint vi_factor(vint f) { return _mm256_blend_epi16(f, _mm256_slli_epi32(f, 16), 0xaa); }
+VINLINE vint vi_factor(vint f) { return vi_pair(f, f); }
 
 VINLINE int words_at_once(sl_codes form, int words, bool factors) {
     int most = factors ? 4 : words;

@@ -117,8 +117,7 @@ void sl_unpack_q6_k(const uint8_t *block, int8_t *codes, float *scales, float *m
 
 void sl_unpack_q8_k(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
     (void)mins;
-    float d;
-    memcpy(&d, AT(q8_k, d), 4);
+    float d = sl_load_f32(AT(q8_k, d));
     for (int g = 0; g < 8; g++) scales[g] = d;
     memcpy(codes, AT(q8_k, qs), 256);
 }

@@ -21,6 +21,18 @@ enum { N_SETS = sizeof sets / sizeof *sets, ROWS = 37, COLUMNS = 1280, TOKENS = 
 
 static int least_sets = 1; /* fewer tables here than the first argument says: one that should have run did not */
 
+/* Where a block keeps its f16 scale; a minimum follows it. */
+static int scale_at(sl_type type) {
+    switch (type) {
+    case SL_Q6_K: return 208;
+    case SL_Q3_K: return 108;
+    case SL_Q2_K: return 80;
+    case SL_TQ1_0: return 52;
+    case SL_TQ2_0: return 64;
+    default: return 0;
+    }
+}
+
 /* Random codes; exponents of floats kept small, so that no scale is infinite or not a number. */
 static uint8_t *random_rows(sl_type type, size_t elements) {
     const sl_type_info *info = sl_type_get(type);
@@ -31,7 +43,7 @@ static uint8_t *random_rows(sl_type type, size_t elements) {
     sl_rng_seed(&rng, (uint64_t)type + 1);
     for (size_t i = 0; i < bytes; i++) w[i] = (uint8_t)sl_rng_next(&rng);
     for (uint8_t *block = w; block < w + bytes; block += info->bytes) {
-        int at = type == SL_Q6_K ? 208 : type == SL_Q3_K ? 108 : type == SL_Q2_K ? 80 : 0;
+        int at = scale_at(type);
         block[at + 1] &= 0xab; /* the top bits of an f16 scale, and of the minimum behind it */
         if (sl_type_codes(type)->has_min) block[at + 3] &= 0xab;
         if (type == SL_NF4) block[3] &= 0xbf; /* of an f32 */
@@ -50,6 +62,7 @@ static void test_packing(void **state) {
         if (!has_panels(type)) continue;
         size_t row_bytes = COLUMNS / sl_type_get((sl_type)type)->block * sl_type_get((sl_type)type)->bytes;
         size_t panel_bytes = sl_panel_bytes((sl_type)type, COLUMNS);
+        assert_true(sl_panel_bytes((sl_type)type, 256) <= SL_PANEL_256);
         uint8_t *w = random_rows((sl_type)type, (size_t)ROWS * COLUMNS);
         uint8_t *expected = malloc(panel_bytes), *panel = malloc(panel_bytes);
         float row[COLUMNS], widened[COLUMNS];
@@ -147,8 +160,7 @@ static void integer_scales(sl_type type, int place[2]) {
 
 /* A block of `code` bytes, its integer scales of `scale` bytes, its float scales and minimums 1/64 or near. */
 static void extreme_block(sl_type type, uint8_t code, uint8_t scale, uint8_t *block) {
-    int at = type == SL_Q6_K ? 208 : type == SL_Q3_K ? 108 : type == SL_Q2_K ? 80 : type == SL_TQ1_0 ? 52
-           : type == SL_TQ2_0 ? 64 : 0, place[2];
+    int at = scale_at(type), place[2];
     const float d = 1.0f / 64.0f;
     uint16_t half = sl_f32_to_f16(d);
     memset(block, code, sl_type_get(type)->bytes);

@@ -190,7 +190,8 @@ int main(void) {
         cmocka_unit_test(test_f16),
         cmocka_unit_test(test_f16_rounding),
         cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_nf4_book), cmocka_unit_test(test_code_ranges),
+        cmocka_unit_test(test_nf4_book),
+        cmocka_unit_test(test_code_ranges),
         cmocka_unit_test(test_q8_1_and_q8_k),
         cmocka_unit_test(test_vectors),
     };
