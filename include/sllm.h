@@ -445,8 +445,8 @@ typedef struct sllm_batch_params {
                              the tokens of the others. 16..8192; 0: 256 */
     sllm_kv_type kv_type;
     uint64_t kv_bytes;    /* memory for keys and values, which also bounds how many generations are computed at once;
-                             one context is had in any case. 0: n_sequences contexts, but at most half of the free
-                             memory */
+                             one context is had in any case, and more than is free is an error. 0: n_sequences
+                             contexts, but at most half of the free memory */
     bool no_prefix_cache; /* compute every prompt whole, though another began with the same tokens */
     bool (*is_cancelled)(void *user); /* may be NULL; asked in the middle of a step, which then ends at once */
     void *user;

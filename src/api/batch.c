@@ -13,10 +13,10 @@ typedef struct needs {
     uint64_t free;      /* 0: not known */
     uint64_t model;     /* weights in the form that is multiplied, the program: what is not there yet */
     uint64_t sequences; /* scratch, logits, and a sampler for each */
-    uint64_t context;   /* keys and values of one context: the least */
+    uint64_t kv;        /* keys and values: as many as are asked for, at least of one context */
 } needs;
 
-static sllm_status count_needs(const sllm_model *model, const sl_engine_params *p, uint64_t context_bytes, needs *out,
+static sllm_status count_needs(const sllm_model *model, const sl_engine_params *p, uint64_t kv, needs *out,
                                sllm_error *error) {
     sllm_plan_params wanted = {.n_ctx = p->n_ctx, .n_batch = p->n_sequences, .kv_type = p->kv_type};
     sllm_plan plan;
@@ -26,28 +26,33 @@ static sllm_status count_needs(const sllm_model *model, const sl_engine_params *
     sllm_memory memory;
     sllm_memory_info(&memory);
     *out = (needs){plan.memory_free, whole > memory.anonymous ? whole - memory.anonymous : 0,
-                   plan.work_bytes, context_bytes};
+                   plan.work_bytes, kv};
     return SLLM_OK;
 }
 
 static sllm_status check_needs(const needs *n, int n_sequences, sllm_error *error) {
     const double mib = 1 << 20;
     uint64_t sum = n->model;
-    bool fits = sl_add_u64(sum, n->sequences, &sum) && sl_add_u64(sum, n->context, &sum) && sum <= n->free;
+    bool fits = sl_add_u64(sum, n->sequences, &sum) && sl_add_u64(sum, n->kv, &sum) && sum <= n->free;
     if (fits || !n->free) return SLLM_OK;
     return sl_fail(error, SLLM_ERROR_MEMORY, "%d sequences at once need %.0f MiB of memory (the model %.0f, "
-                   "scratch, logits and samplers %.0f, keys and values of one context %.0f) and %.0f MiB are free; take fewer at "
-                   "once or a smaller context", n_sequences, (double)sum / mib, (double)n->model / mib,
-                   (double)n->sequences / mib, (double)n->context / mib, (double)n->free / mib);
+                   "scratch, logits and samplers %.0f, keys and values %.0f) and %.0f MiB are free; take fewer at once, a "
+                   "smaller context or less for keys and values", n_sequences, (double)sum / mib, (double)n->model / mib,
+                   (double)n->sequences / mib, (double)n->kv / mib, (double)n->free / mib);
 }
 
-/* Pages for kv_bytes, or by what is free beside the rest: never more than n_sequences contexts of `context` pages can
- * use. */
+/* Bytes of keys and values that are needed: kv_bytes as far as n_sequences contexts can use them, at least one context. */
+static uint64_t kv_needed(uint64_t kv_bytes, uint64_t context_bytes, int n_sequences) {
+    uint64_t most;
+    if (!sl_mul_u64(context_bytes, (uint64_t)n_sequences, &most)) most = UINT64_MAX;
+    return kv_bytes < context_bytes ? context_bytes : kv_bytes < most ? kv_bytes : most;
+}
+
+/* Pages: what is needed, or without kv_bytes by what is free beside the rest, as far as all sequences can use it. */
 static int pages_for(uint64_t kv_bytes, const needs *n, uint64_t page_bytes, int context, int n_sequences) {
-    uint64_t most = (uint64_t)context * (uint64_t)n_sequences, left = n->free - n->model - n->sequences;
-    if (kv_bytes == 0) kv_bytes = !n->free ? UINT64_MAX : left < n->free / 2 ? left : n->free / 2;
-    uint64_t pages = kv_bytes / (page_bytes > 0 ? page_bytes : 1);
-    if (pages > most) pages = most;
+    uint64_t left = n->free - n->model - n->sequences, half = n->free / 2, bytes = n->kv;
+    if (kv_bytes == 0) bytes = kv_needed(!n->free ? UINT64_MAX : left < half ? left : half, n->kv, n_sequences);
+    uint64_t pages = bytes / (page_bytes > 0 ? page_bytes : 1);
     if (pages < (uint64_t)context) pages = (uint64_t)context;
     return pages < INT32_MAX ? (int)pages : INT32_MAX;
 }
@@ -65,7 +70,8 @@ sllm_status sllm_batch_new(sllm_model *model, const sllm_batch_params *params, s
     int context;
     sllm_status status = sl_engine_check(sl_model_of(model), &given, &page_bytes, &context, error);
     needs needed;
-    if (!status) status = count_needs(model, &given, page_bytes * (uint64_t)context, &needed, error);
+    uint64_t kv = status ? 0 : kv_needed(params->kv_bytes, page_bytes * (uint64_t)context, given.n_sequences);
+    if (!status) status = count_needs(model, &given, kv, &needed, error);
     if (!status) status = check_needs(&needed, given.n_sequences, error);
     if (status) return status;
     given.n_pages = pages_for(params->kv_bytes, &needed, page_bytes, context, given.n_sequences);
