@@ -33,13 +33,15 @@ VINLINE vfloat load_weights(sl_type type, const uint8_t *row, int64_t i) {
     return vf_load((const float *)(const void *)(row + 4 * i));
 }
 
-typedef float tile_sums[TILE_ROWS][TILE_TOKENS];
+_Static_assert(TILE_ROWS == 4, "vf_sum4");
+
+typedef float tile_sums[TILE_TOKENS][TILE_ROWS];
 
 /* LANES columns from i on; `left` of them are there. Where `ahead` is not 0, 16-bit rows so many bytes further are asked
  * for on the way: the processor does not foresee four short streams (F32 rows are long enough; asking for them too halved
  * their speed). */
 VINLINE void add_lanes(sl_type type, const uint8_t *const w[], const float *const x[], int64_t i, int64_t left,
-                       int n_tokens, size_t ahead, vfloat sums[TILE_ROWS][TILE_TOKENS]) {
+                       int n_tokens, size_t ahead, vfloat sums[TILE_TOKENS][TILE_ROWS]) {
     vfloat xs[TILE_TOKENS];
 #pragma GCC unroll 4
     for (int t = 0; t < n_tokens; t++) xs[t] = left >= LANES ? vf_load(x[t] + i) : load_tail(x[t] + i, left);
@@ -48,26 +50,24 @@ VINLINE void add_lanes(sl_type type, const uint8_t *const w[], const float *cons
         vfloat ws = load_weights(type, w[r], i);
         if (ahead) prefetch(w[r] + ahead + 2 * i);
 #pragma GCC unroll 4
-        for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_fma(ws, xs[t], sums[r][t]);
+        for (int t = 0; t < n_tokens; t++) sums[t][r] = vf_fma(ws, xs[t], sums[t][r]);
     }
 }
 
-/* part[row][token] of a chunk; n_tokens and type are constants. Rows of w are readable up to a whole vector. */
+/* part[token][row] of a chunk; n_tokens and type are constants. Rows of w are readable up to a whole vector. */
 VINLINE void multiply_floats(sl_type type, const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens,
                              size_t ahead, tile_sums part) {
-    vfloat sums[TILE_ROWS][TILE_TOKENS];
+    vfloat sums[TILE_TOKENS][TILE_ROWS];
     int64_t i = 0;
 #pragma GCC unroll 4
-    for (int r = 0; r < TILE_ROWS; r++)
+    for (int t = 0; t < n_tokens; t++)
 #pragma GCC unroll 4
-        for (int t = 0; t < n_tokens; t++) sums[r][t] = vf_zero();
+        for (int r = 0; r < TILE_ROWS; r++) sums[t][r] = vf_zero();
 #pragma GCC unroll 4
     for (; i + LANES <= n; i += LANES) add_lanes(type, w, x, i, LANES, n_tokens, ahead, sums);
     if (i < n) add_lanes(type, w, x, i, n - i, n_tokens, ahead, sums);
 #pragma GCC unroll 4
-    for (int r = 0; r < TILE_ROWS; r++)
-#pragma GCC unroll 4
-        for (int t = 0; t < n_tokens; t++) part[r][t] = vf_sum(sums[r][t]);
+    for (int t = 0; t < n_tokens; t++) vf_sum4(sums[t], part[t]);
 }
 
 static void multiply_f32(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, tile_sums part) {
@@ -82,9 +82,22 @@ static void multiply_halves(sl_type type, const uint8_t *const w[], const float 
     else multiply_floats(SL_BF16, w, x, n, 1, ahead, part);
 }
 
-/* Rows [r, r + rows), rows <= TILE_ROWS, columns [column, column + n) of one chunk. */
+/* Part `pass` of `passes` of the `bytes` that each of the next tile's rows has in this chunk; next NULL: nothing. The
+ * processor does not foresee four streams as short, and a prompt would wait for each. */
+static void ask_ahead(const uint8_t *next, size_t row_bytes, size_t bytes, int64_t pass, int64_t passes) {
+    size_t lines = bytes / 64, from = lines * (size_t)pass / (size_t)passes;
+    size_t to = lines * (size_t)(pass + 1) / (size_t)passes;
+    for (int i = 0; next && i < TILE_ROWS; i++)
+        for (size_t k = from; k < to; k++) prefetch(next + (size_t)i * row_bytes + 64 * k);
+}
+
+static void add_part(float *y, const float part[TILE_ROWS], int rows, bool first) {
+    for (int i = 0; i < rows; i++) y[i] = first ? part[i] : y[i] + part[i];
+}
+
+/* Rows [r, r + rows), rows <= TILE_ROWS, columns [column, column + n) of one chunk; whether TILE_ROWS more rows follow. */
 static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t column, int64_t n, int64_t t0,
-                           int64_t t1) {
+                           int64_t t1, bool more) {
     _Alignas(64) float widened[TILE_ROWS][SL_FLOAT_CHUNK];
     bool whole = n % LANES == 0; /* else the last vector would read past the row */
     bool halves = whole && t1 - t0 < TILE_TOKENS && (p->type == SL_F16 || p->type == SL_BF16);
@@ -97,18 +110,19 @@ static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t col
         if (!in_place && i < rows) widen_columns(p->type, start, column, n, widened[i]);
         w[i] = in_place ? start + column * (halves ? 2 : 4) : (const uint8_t *)widened[row];
     }
+    const sl_type_info *info = sl_type_get(p->type);
+    const size_t block = (size_t)info->block, at = (size_t)column / block * info->bytes;
+    const uint8_t *next = more ? p->w + (size_t)(r + TILE_ROWS) * p->row_bytes + at : NULL;
     for (int64_t t = t0; t < t1;) {
         int tokens = t1 - t >= TILE_TOKENS && !halves ? TILE_TOKENS : 1;
+        if (tokens == TILE_TOKENS)
+            ask_ahead(next, p->row_bytes, (size_t)n / block * info->bytes, (t - t0) / TILE_TOKENS, (t1 - t0) / TILE_TOKENS);
         const float *x[TILE_TOKENS];
         tile_sums part;
         for (int i = 0; i < tokens; i++) x[i] = p->x + (size_t)(t + i) * p->x_stride + column;
         if (halves) multiply_halves(p->type, w, x, n, ahead, part);
         else multiply_f32(w, x, n, tokens, part);
-        for (int j = 0; j < tokens; j++) {
-            float *y = p->y + (size_t)(t + j) * p->y_stride + r;
-            for (int i = 0; i < rows; i++) y[i] = column ? y[i] + part[i][j] : part[i][j];
-        }
-        t += tokens;
+        for (int j = 0; j < tokens; j++, t++) add_part(p->y + (size_t)t * p->y_stride + r, part[j], rows, column == 0);
     }
 }
 
@@ -122,7 +136,8 @@ static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0
     for (int64_t column = 0; column < p->n; column += SL_FLOAT_CHUNK) {
         int64_t n = p->n - column < SL_FLOAT_CHUNK ? p->n - column : SL_FLOAT_CHUNK;
         for (int64_t r = r0; r < r1; r += TILE_ROWS)
-            multiply_chunk(p, r, r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS, column, n, t0, t1);
+            multiply_chunk(p, r, r1 - r < TILE_ROWS ? (int)(r1 - r) : TILE_ROWS, column, n, t0, t1,
+                           r + 2 * TILE_ROWS <= r1);
     }
     add_bias(p, r0, r1, t0, t1);
 }

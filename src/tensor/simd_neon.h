@@ -42,6 +42,13 @@ VINLINE float vf_sum(vfloat v) { /* (0 + 2) + (1 + 3) */
     float32x2_t two = vadd_f32(vget_low_f32(v), vget_high_f32(v));
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
+VINLINE float32x4_t vf_halves(vfloat a, vfloat b) { /* the first step of vf_sum, of both */
+    return vcombine_f32(vadd_f32(vget_low_f32(a), vget_high_f32(a)), vadd_f32(vget_low_f32(b), vget_high_f32(b)));
+}
+/* out[i] = vf_sum(v[i]), four at once. */
+VINLINE void vf_sum4(const vfloat v[4], float out[4]) {
+    vst1q_f32(out, vpaddq_f32(vf_halves(v[0], v[1]), vf_halves(v[2], v[3])));
+}
 VINLINE vfloat vf_from_f16(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
 VINLINE void vf_to_f16(void *p, vfloat v) { vst1_u8(p, vreinterpret_u8_f16(vcvt_f16_f32(v))); }
 VINLINE vfloat vf_from_bf16(const void *p) {
