@@ -7,10 +7,9 @@
 
 #include <string.h>
 
-/* n <= SL_FLOAT_CHUNK columns of a row from `column` on, widened into out and padded with zeros to whole vectors. */
-static void widen_columns(sl_type type, const uint8_t *row, int64_t column, int64_t n, float *out) {
+/* n <= SL_FLOAT_CHUNK columns, the first of them at `in`, widened into out and padded with zeros to whole vectors. */
+static void widen_columns(sl_type type, const uint8_t *in, int64_t n, float *out) {
     const sl_type_info *info = sl_type_get(type);
-    const uint8_t *in = row + (size_t)(column / info->block) * info->bytes;
     int64_t i = 0;
     if (type == SL_F16)
         for (; i + LANES <= n; i += LANES) vf_store(out + i, vf_from_f16(in + 2 * i));
@@ -70,24 +69,30 @@ VINLINE void multiply_floats(sl_type type, const uint8_t *const w[], const float
     for (int t = 0; t < n_tokens; t++) vf_sum4(sums[t], part[t]);
 }
 
+/* n_tokens 1 or TILE_TOKENS; ahead, for one token only, as add_lanes takes it. */
 static void multiply_f32(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, tile_sums part) {
     if (n_tokens == TILE_TOKENS) multiply_floats(SL_F32, w, x, n, TILE_TOKENS, 0, part);
     else multiply_floats(SL_F32, w, x, n, 1, 0, part);
 }
 
-/* Few tokens: converting 16-bit weights on their way into the product costs less than writing them down first. */
-static void multiply_halves(sl_type type, const uint8_t *const w[], const float *const x[], int64_t n, size_t ahead,
-                            tile_sums part) {
-    if (type == SL_F16) multiply_floats(SL_F16, w, x, n, 1, ahead, part);
+static void multiply_f16(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, size_t ahead,
+                         tile_sums part) {
+    if (n_tokens == TILE_TOKENS) multiply_floats(SL_F16, w, x, n, TILE_TOKENS, 0, part);
+    else multiply_floats(SL_F16, w, x, n, 1, ahead, part);
+}
+
+static void multiply_bf16(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, size_t ahead,
+                          tile_sums part) {
+    if (n_tokens == TILE_TOKENS) multiply_floats(SL_BF16, w, x, n, TILE_TOKENS, 0, part);
     else multiply_floats(SL_BF16, w, x, n, 1, ahead, part);
 }
 
-/* Part `pass` of `passes` of the `bytes` that each of the next tile's rows has in this chunk; next NULL: nothing. The
- * processor does not foresee four streams as short, and a prompt would wait for each. */
+/* Part `pass` of `passes` of the `bytes` that each of the next tile's rows has in this chunk. The processor does not
+ * foresee four streams as short, and a prompt would wait for each. */
 static void ask_ahead(const uint8_t *next, size_t row_bytes, size_t bytes, int64_t pass, int64_t passes) {
     size_t lines = bytes / 64, from = lines * (size_t)pass / (size_t)passes;
     size_t to = lines * (size_t)(pass + 1) / (size_t)passes;
-    for (int i = 0; next && i < TILE_ROWS; i++)
+    for (int i = 0; i < TILE_ROWS; i++)
         for (size_t k = from; k < to; k++) prefetch(next + (size_t)i * row_bytes + 64 * k);
 }
 
@@ -95,32 +100,33 @@ static void add_part(float *y, const float part[TILE_ROWS], int rows, bool first
     for (int i = 0; i < rows; i++) y[i] = first ? part[i] : y[i] + part[i];
 }
 
-/* Rows [r, r + rows), rows <= TILE_ROWS, columns [column, column + n) of one chunk; whether TILE_ROWS more rows follow. */
+/* Rows [r, r + rows), rows <= TILE_ROWS, columns [column, column + n) of one chunk; whether TILE_ROWS more rows follow.
+ * Float weights are multiplied where they lie (16-bit ones converted on the way: written down first they would take twice
+ * the first-level cache), others are widened, as is a row whose last vector would read past it. */
 static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t column, int64_t n, int64_t t0,
                            int64_t t1, bool more) {
     _Alignas(64) float widened[TILE_ROWS][SL_FLOAT_CHUNK];
-    bool whole = n % LANES == 0; /* else the last vector would read past the row */
-    bool halves = whole && t1 - t0 < TILE_TOKENS && (p->type == SL_F16 || p->type == SL_BF16);
-    bool in_place = halves || (whole && p->type == SL_F32);
-    size_t ahead = TILE_ROWS * p->row_bytes;
-    const uint8_t *w[TILE_ROWS];
-    for (int i = 0; i < TILE_ROWS; i++) {
-        int row = i < rows ? i : 0; /* results of the spare lanes are dropped */
-        const uint8_t *start = p->w + (size_t)(r + row) * p->row_bytes;
-        if (!in_place && i < rows) widen_columns(p->type, start, column, n, widened[i]);
-        w[i] = in_place ? start + column * (halves ? 2 : 4) : (const uint8_t *)widened[row];
-    }
     const sl_type_info *info = sl_type_get(p->type);
     const size_t block = (size_t)info->block, at = (size_t)column / block * info->bytes;
-    const uint8_t *next = more ? p->w + (size_t)(r + TILE_ROWS) * p->row_bytes + at : NULL;
+    const uint8_t *w[TILE_ROWS], *start = p->w + (size_t)r * p->row_bytes + at;
+    const bool in_place = n % LANES == 0 && (p->type == SL_F32 || p->type == SL_F16 || p->type == SL_BF16);
+    const sl_type type = in_place ? p->type : SL_F32;
+    for (int i = 0; i < TILE_ROWS; i++) {
+        int row = i < rows ? i : 0; /* results of the spare lanes are dropped */
+        if (!in_place && i < rows) widen_columns(p->type, start + (size_t)i * p->row_bytes, n, widened[i]);
+        w[i] = in_place ? start + (size_t)row * p->row_bytes : (const uint8_t *)widened[row];
+    }
+    const size_t next = TILE_ROWS * p->row_bytes, ahead = t1 - t0 < TILE_TOKENS ? next : 0;
     for (int64_t t = t0; t < t1;) {
-        int tokens = t1 - t >= TILE_TOKENS && !halves ? TILE_TOKENS : 1;
-        if (tokens == TILE_TOKENS)
-            ask_ahead(next, p->row_bytes, (size_t)n / block * info->bytes, (t - t0) / TILE_TOKENS, (t1 - t0) / TILE_TOKENS);
+        int tokens = t1 - t >= TILE_TOKENS ? TILE_TOKENS : 1;
+        if (more && tokens == TILE_TOKENS)
+            ask_ahead(start + next, p->row_bytes, (size_t)n / block * info->bytes, (t - t0) / TILE_TOKENS,
+                      (t1 - t0) / TILE_TOKENS);
         const float *x[TILE_TOKENS];
         tile_sums part;
         for (int i = 0; i < tokens; i++) x[i] = p->x + (size_t)(t + i) * p->x_stride + column;
-        if (halves) multiply_halves(p->type, w, x, n, ahead, part);
+        if (type == SL_F16) multiply_f16(w, x, n, tokens, ahead, part);
+        else if (type == SL_BF16) multiply_bf16(w, x, n, tokens, ahead, part);
         else multiply_f32(w, x, n, tokens, part);
         for (int j = 0; j < tokens; j++, t++) add_part(p->y + (size_t)t * p->y_stride + r, part[j], rows, column == 0);
     }
