@@ -38,22 +38,11 @@ VINLINE vfloat vf_where_less(vfloat a, vfloat b, vfloat x, vfloat y) {
 VINLINE vfloat vf_power2(vfloat n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
-VINLINE __m128 vf_quarter(vfloat v) { /* the first steps of vf_sum */
+VINLINE __m128 vf_quarter(vfloat v) { /* sums of lanes alike modulo 4 */
     __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
-VINLINE float vf_sum(vfloat v) {
-    __m128 x = vf_quarter(v);
-    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
-}
-/* out[i] = vf_sum(v[i]), four at once. */
-VINLINE void vf_sum4(const vfloat v[4], float out[4]) {
-    __m128 a = vf_quarter(v[0]), b = vf_quarter(v[1]), c = vf_quarter(v[2]), d = vf_quarter(v[3]);
-    __m128 ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
-    __m128 cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
-    _mm_storeu_ps(out, _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd)));
-}
+#include "tensor/simd_x86.h" /* vf_sum, from vf_quarter */
 VINLINE vfloat vf_from_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 VINLINE void vf_to_f16(void *p, vfloat v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
