@@ -69,23 +69,16 @@ VINLINE void multiply_floats(sl_type type, const uint8_t *const w[], const float
     for (int t = 0; t < n_tokens; t++) vf_sum4(sums[t], part[t]);
 }
 
-/* n_tokens 1 or TILE_TOKENS; ahead, for one token only, as add_lanes takes it. */
-static void multiply_f32(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, tile_sums part) {
-    if (n_tokens == TILE_TOKENS) multiply_floats(SL_F32, w, x, n, TILE_TOKENS, 0, part);
-    else multiply_floats(SL_F32, w, x, n, 1, 0, part);
-}
-
-static void multiply_f16(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, size_t ahead,
-                         tile_sums part) {
-    if (n_tokens == TILE_TOKENS) multiply_floats(SL_F16, w, x, n, TILE_TOKENS, 0, part);
-    else multiply_floats(SL_F16, w, x, n, 1, ahead, part);
-}
-
-static void multiply_bf16(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, size_t ahead,
-                          tile_sums part) {
-    if (n_tokens == TILE_TOKENS) multiply_floats(SL_BF16, w, x, n, TILE_TOKENS, 0, part);
-    else multiply_floats(SL_BF16, w, x, n, 1, ahead, part);
-}
+/* multiply_TYPE: n_tokens is 1 or TILE_TOKENS; ahead as add_lanes takes it, for one token of a 16-bit type. */
+#define DEFINE_FLOATS(TYPE) \
+    static void multiply_##TYPE(const uint8_t *const w[], const float *const x[], int64_t n, int n_tokens, size_t ahead, \
+                                tile_sums part) { \
+        if (n_tokens == TILE_TOKENS) multiply_floats(SL_##TYPE, w, x, n, TILE_TOKENS, 0, part); \
+        else multiply_floats(SL_##TYPE, w, x, n, 1, SL_##TYPE == SL_F32 ? 0 : ahead, part); \
+    }
+DEFINE_FLOATS(F32)
+DEFINE_FLOATS(F16)
+DEFINE_FLOATS(BF16)
 
 /* Part `pass` of `passes` of the `bytes` that each of the next tile's rows has in this chunk. The processor does not
  * foresee four streams as short, and a prompt would wait for each. */
@@ -125,9 +118,9 @@ static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t col
         const float *x[TILE_TOKENS];
         tile_sums part;
         for (int i = 0; i < tokens; i++) x[i] = p->x + (size_t)(t + i) * p->x_stride + column;
-        if (type == SL_F16) multiply_f16(w, x, n, tokens, ahead, part);
-        else if (type == SL_BF16) multiply_bf16(w, x, n, tokens, ahead, part);
-        else multiply_f32(w, x, n, tokens, part);
+        if (type == SL_F16) multiply_F16(w, x, n, tokens, ahead, part);
+        else if (type == SL_BF16) multiply_BF16(w, x, n, tokens, ahead, part);
+        else multiply_F32(w, x, n, tokens, ahead, part);
         for (int j = 0; j < tokens; j++, t++) add_part(p->y + (size_t)t * p->y_stride + r, part[j], rows, column == 0);
     }
 }
