@@ -144,6 +144,8 @@ int cli_finish_output(cli_app *app, int status);
 void cli_print_safe(cli_app *app, const char *text, size_t length);
 /* "98.4 MB" (powers of ten, as file managers and download pages count). */
 void cli_format_bytes(uint64_t bytes, char out[32]);
+/* The way back, for options: "3.2GB" (powers of ten), "900 MiB" (of two), "1000000". False: no size. */
+bool cli_parse_bytes(const char *text, uint64_t *bytes);
 
 /* ---------------------------------------------------------------- interrupts (interrupt.c) */
 

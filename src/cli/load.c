@@ -1,7 +1,7 @@
 /* From the MODEL of a command line to a loaded model. */
 #include "cli/cli.h"
+#include "cli/progress.h"
 
-#include "base/clock.h"
 #include "base/file.h"
 
 #include <stddef.h>
@@ -24,56 +24,9 @@ const cli_option cli_model_options[] = {
     {0},
 };
 
-/* ---------------------------------------------------------------- progress of a download */
-
-/* Lives in static storage because sllm_hub_params borrows it for as long as the hub is open. */
-static struct progress {
-    char what[256];
-    double began, printed;
-    uint64_t began_at;
-    bool terminal, ended;
-} progress;
-
-static void print_transfer(const char *what, uint64_t done, uint64_t total, double seconds) {
-    char have[32], all[32], rate[32];
-    double per_second = seconds > 0 ? (double)(done - progress.began_at) / seconds : 0;
-    cli_format_bytes(done, have);
-    cli_format_bytes(total, all);
-    cli_format_bytes((uint64_t)per_second, rate);
-    if (!done && !total) { /* nothing to count yet: say what is going on, where it can be wiped away again */
-        if (progress.terminal) fprintf(stderr, "\r\x1b[K%s", what), fflush(stderr);
-        return;
-    }
-    fprintf(stderr, progress.terminal ? "\r\x1b[K%s: %s" : "%s: %s", what, have);
-    if (total) fprintf(stderr, " of %s (%.0f %%)", all, 100.0 * (double)done / (double)total);
-    if (per_second > 0) fprintf(stderr, ", %s/s", rate);
-    if (per_second > 0 && total > done) {
-        unsigned left = (unsigned)((double)(total - done) / per_second + 0.5);
-        fprintf(stderr, ", %u:%02u left", left / 60, left % 60);
-    }
-    if (!progress.terminal || (total && done >= total)) putc('\n', stderr);
-    fflush(stderr);
-}
-
-static bool on_transfer(void *user, const char *what, uint64_t done, uint64_t total) {
-    (void)user;
-    double now = sl_clock(), interval = progress.terminal ? 0.1 : 10; /* a log gets a line now and then */
-    bool is_new = strncmp(progress.what, what, sizeof progress.what - 1) != 0, is_last = total && done >= total;
-    if (is_new) {
-        snprintf(progress.what, sizeof progress.what, "%s", what);
-        progress.began = now, progress.began_at = done, progress.printed = 0, progress.ended = false;
-    }
-    if (is_new || (is_last && !progress.ended) || (!is_last && now - progress.printed >= interval)) {
-        print_transfer(what, done, total, now - progress.began);
-        progress.printed = now;
-        progress.ended = is_last; /* the line that says 100 % comes once */
-    }
-    return !cli_interrupted();
-}
-
 int cli_hub_params(cli_app *app, sllm_hub_params *params) {
-    *params = (sllm_hub_params){.cache_dir = app->models_dir, .on_progress = on_transfer};
-    progress.terminal = app->stderr_is_terminal;
+    *params = (sllm_hub_params){.cache_dir = app->models_dir, .on_progress = cli_progress};
+    cli_progress_begin(app);
     if (app->models_dir) return CLI_OK;
     return cli_failure(app, "no place for the model cache: set HOME or XDG_CACHE_HOME to an absolute path");
 }

@@ -1,12 +1,14 @@
 /* Standard output that notices when nobody can receive it, and errors of one line. */
 #include "cli/cli.h"
 
+#include "base/number.h"
 #include "base/utf8.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---------------------------------------------------------------- errors */
 
@@ -114,4 +116,27 @@ void cli_format_bytes(uint64_t bytes, char out[32]) {
     size_t unit = 0;
     while (value >= 999.95 && unit + 1 < sizeof units / sizeof *units) value /= 1000, unit++;
     snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+bool cli_parse_bytes(const char *text, uint64_t *bytes) {
+    static const struct { const char *name; double factor; } units[] = {
+        {"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
+        {"KIB", 0x1p10}, {"MIB", 0x1p20}, {"GIB", 0x1p30}, {"TIB", 0x1p40}, {"K", 1e3}, {"M", 1e6}, {"G", 1e9},
+    };
+    size_t used = strspn(text, "0123456789.");
+    char number[32], *end;
+    if (!used || used >= sizeof number) return false;
+    memcpy(number, text, used);
+    number[used] = 0;
+    double value = sl_strtod(number, &end);
+    if (*end) return false;
+    for (text += used; *text == ' ';) text++;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strcasecmp(text, units[i].name)) continue;
+        value *= units[i].factor;
+        if (!(value >= 0 && value < 0x1p63)) return false;
+        *bytes = (uint64_t)value;
+        return true;
+    }
+    return false;
 }

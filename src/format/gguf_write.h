@@ -15,6 +15,7 @@ typedef struct sl_gguf_fields {
     uint64_t count;
 } sl_gguf_fields;
 
+void sl_gguf_put_u16(sl_gguf_fields *fields, const char *key, uint16_t value);
 void sl_gguf_put_u32(sl_gguf_fields *fields, const char *key, uint32_t value);
 void sl_gguf_put_i32(sl_gguf_fields *fields, const char *key, int32_t value);
 void sl_gguf_put_u64(sl_gguf_fields *fields, const char *key, uint64_t value);

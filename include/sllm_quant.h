@@ -1,0 +1,57 @@
+/* sllm_quant: models written again: converted, quantised, calibrated.
+ *
+ * Every function works in bounded memory whatever the model's size, writes files that appear under their names only when
+ * they are complete, and takes an interrupted run up again when it is called with the same arguments.
+ */
+#ifndef SLLM_QUANT_H
+#define SLLM_QUANT_H
+
+#include "sllm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Called now and then with what is being done and how far it is, in units of `total` (bytes, tensors or tokens); false
+ * cancels: SLLM_ERROR_CANCELLED. */
+typedef bool (*sllm_quant_progress)(void *user, const char *what, uint64_t done, uint64_t total);
+
+/* ---------------------------------------------------------------- quantise */
+
+typedef struct sllm_quantize_params {
+    const char *type;          /* a name of sllm_quantize_types; NULL with budget_bytes or bits: "Q4_K_M" */
+    const char *const *rules;  /* [n_rules] "PATTERN=TYPE": a shell pattern over tensor names; the first that matches */
+    size_t n_rules;
+    bool keep_output;          /* the matrix that makes logits stays as it is */
+    bool pure;                 /* one type for all matrices */
+    bool requantize;           /* allow sources that are quantised already */
+    bool allow_nonfinite;      /* NaN and infinities become 0 in place of being refused */
+    uint64_t budget_bytes;     /* 0: none. Types are searched so that the file fits */
+    double bits;               /* 0: none. The same, as bits per weight of the matrices (0.5 to 32) */
+    const char *importance;    /* importance file to read (llama.cpp's imatrix forms); NULL: none */
+    const char *calibration;   /* text to measure importance on, in place of a file; NULL: none */
+    size_t calibration_length;
+    bool calibration_jsonl;    /* lines {"text"} or {"messages"} */
+    const char *calibration_name; /* what to call it in the recipe; NULL: "text" */
+    const char *importance_out;   /* file to write the measured importance to; NULL: none */
+    uint64_t split_bytes;      /* > 0: parts of at most so many bytes */
+    int n_threads;             /* 0: all that the process may use. 1..512 */
+    sllm_quant_progress on_progress; /* may be NULL */
+    void *user;
+} sllm_quantize_params;
+
+SLLM_API void sllm_quantize_params_init(sllm_quantize_params *params);
+/* The mixes by name, NULL-terminated: "Q4_K_M", ... */
+SLLM_API const char *const *sllm_quantize_types(void);
+/* The GGUF file `in` (of a split: its first part) to the GGUF file `out`. *report (may be NULL; the caller frees it with
+ * sllm_free): a JSON object with bytes_in, bytes_out, bits_per_weight, types, fallbacks[], requantized, nonfinite,
+ * resumed, recipe and tensors[] (name, shape, from, to, bytes). Errors: _ARGUMENT (type, rule, budget that cannot be met,
+ * text too short, a source that is quantised already), _FORMAT (damaged file; values that are not finite), _IO. */
+SLLM_API sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_params *params, char **report,
+                                   sllm_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

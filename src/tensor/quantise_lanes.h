@@ -1,0 +1,51 @@
+/* Eight floats at once, for the quantisers: compiled once for every x86 or ARM processor and once with AVX2, with the same
+ * bits, since lanes are added in one order and products and sums are never fused. */
+#ifndef SL_TENSOR_QUANTISE_LANES_H
+#define SL_TENSOR_QUANTISE_LANES_H
+
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are never passed between files */
+#define LANES static inline __attribute__((always_inline))
+
+typedef float v8 __attribute__((vector_size(32)));
+typedef int32_t v8i __attribute__((vector_size(32)));
+
+LANES v8 v_load(const float *p) {
+    v8 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+LANES void v_store(float *p, v8 v) { memcpy(p, &v, sizeof v); }
+LANES v8 v_set(float x) { return (v8){x, x, x, x, x, x, x, x}; }
+LANES v8 v_pick(v8i mask, v8 a, v8 b) { return (v8)((mask & (v8i)a) | (~mask & (v8i)b)); }
+#if defined(__AVX__)
+LANES v8 v_min(v8 a, v8 b) { return (v8)_mm256_min_ps((__m256)a, (__m256)b); }
+LANES v8 v_max(v8 a, v8 b) { return (v8)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
+LANES v8 v_min(v8 a, v8 b) { return v_pick(a < b, a, b); }
+LANES v8 v_max(v8 a, v8 b) { return v_pick(a > b, a, b); }
+#endif
+LANES v8 v_abs(v8 a) { return (v8)((v8i)a & 0x7fffffff); }
+/* To the nearest integer, ties to even; |a| < 2^22. */
+LANES v8 v_round(v8 a) {
+    const v8 magic = v_set(12582912.0f);
+    return (a + magic) - magic;
+}
+LANES float v_sum(v8 a) { return ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7])); }
+LANES float v_top(v8 a) {
+    float m = a[0];
+    for (int i = 1; i < 8; i++) m = a[i] > m ? a[i] : m;
+    return m;
+}
+LANES float v_bottom(v8 a) {
+    float m = a[0];
+    for (int i = 1; i < 8; i++) m = a[i] < m ? a[i] : m;
+    return m;
+}
+
+#endif
