@@ -77,11 +77,13 @@ static void run_expert(sl_run *run, int e, int n, const int32_t *rows, const int
     size_t width = (size_t)c->n_embd, ff = (size_t)c->n_ff_expert;
     float *in = work->gather, *out = work->gather + (size_t)work->chunk * width;
     for (int i = 0; i < n; i++) memcpy(in + (size_t)i * width, work->y + (size_t)rows[i] * width, width * sizeof *in);
+    sl_run_observe(run, SL_SLOT_EXPERT_UP, e, in, n, c->n_embd, width);
     bool any = rounds(run, &b->expert_gate, e) || rounds(run, &b->expert_up, e);
     sl_act act = sl_run_activations(run, in, n, c->n_embd, width, any);
     product(run, &b->expert_gate, e, &act, work->hidden, 2 * ff);
     product(run, &b->expert_up, e, &act, work->hidden + ff, 2 * ff);
     sl_run_activate(run, n, c->n_ff_expert);
+    sl_run_observe(run, SL_SLOT_EXPERT_DOWN, e, work->hidden, n, c->n_ff_expert, 2 * ff);
     act = sl_run_activations(run, work->hidden, n, c->n_ff_expert, 2 * ff, rounds(run, &b->expert_down, e));
     product(run, &b->expert_down, e, &act, out, width);
     for (int i = 0; i < n; i++) {
@@ -120,11 +122,13 @@ void sl_run_shared(sl_run *run) {
     sl_work *work = run->work;
     sl_pool *pool = run->model->pool;
     size_t ff = (size_t)c->n_ff_shared;
+    sl_run_observe(run, SL_SLOT_SHARED_UP, -1, work->y, run->n, c->n_embd, (size_t)c->n_embd);
     bool any = sl_run_rounds(run, &b->shared_gate.w) || sl_run_rounds(run, &b->shared_up.w);
     sl_act act = sl_run_activations(run, work->y, run->n, c->n_embd, (size_t)c->n_embd, any);
     sl_matmul(pool, run->arithmetic, &b->shared_gate.w, -1, &act, NULL, work->hidden, 2 * ff);
     sl_matmul(pool, run->arithmetic, &b->shared_up.w, -1, &act, NULL, work->hidden + ff, 2 * ff);
     sl_run_activate(run, run->n, c->n_ff_shared);
+    sl_run_observe(run, SL_SLOT_SHARED_DOWN, -1, work->hidden, run->n, c->n_ff_shared, 2 * ff);
     act = sl_run_activations(run, work->hidden, run->n, c->n_ff_shared, 2 * ff, sl_run_rounds(run, &b->shared_down.w));
     sl_matmul(pool, run->arithmetic, &b->shared_down.w, -1, &act, NULL, work->delta, (size_t)c->n_embd);
     sl_run_tokens(run, join_shared);

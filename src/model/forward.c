@@ -153,6 +153,7 @@ static void run_qkv(sl_run *run) {
     const sl_config *c = run->config;
     const sl_linear *qkv = run->block->qkv;
     bool rounds = false;
+    sl_run_observe(run, SL_SLOT_QKV, -1, run->work->y, run->n, c->n_embd, (size_t)c->n_embd);
     for (int i = 0; i < 3; i++) rounds |= sl_run_rounds(run, &qkv[i].w);
     sl_act act = sl_run_activations(run, run->work->y, run->n, c->n_embd, (size_t)c->n_embd, rounds);
     size_t stride = ((size_t)c->n_heads + 2 * (size_t)c->n_kv_heads) * (size_t)c->head_dim;
@@ -170,6 +171,7 @@ static void run_attn_out(sl_run *run) {
     const sl_config *c = run->config;
     size_t width = (size_t)c->n_heads * (size_t)c->head_dim;
     const sl_linear *l = &run->block->attn_out;
+    sl_run_observe(run, SL_SLOT_ATTN_OUT, -1, run->work->y, run->n, (int64_t)width, width);
     sl_act act = sl_run_activations(run, run->work->y, run->n, (int64_t)width, width, sl_run_rounds(run, &l->w));
     linear(run, l, &act, run->work->delta, (size_t)c->n_embd);
     sl_run_tokens(run, join_token);
@@ -179,6 +181,7 @@ static void run_gate_up(sl_run *run) {
     const sl_config *c = run->config;
     const sl_block *b = run->block;
     size_t ff = (size_t)c->n_ff;
+    sl_run_observe(run, SL_SLOT_UP, -1, run->work->y, run->n, c->n_embd, (size_t)c->n_embd);
     bool rounds = sl_run_rounds(run, &b->gate.w) || sl_run_rounds(run, &b->up.w);
     sl_act act = sl_run_activations(run, run->work->y, run->n, c->n_embd, (size_t)c->n_embd, rounds);
     bool split = b->gate.w.data;
@@ -194,6 +197,7 @@ static void run_gate_up(sl_run *run) {
 static void run_down(sl_run *run) {
     const sl_config *c = run->config;
     const sl_linear *l = &run->block->down;
+    sl_run_observe(run, SL_SLOT_DOWN, -1, run->work->hidden, run->n, c->n_ff, 2 * (size_t)c->n_ff);
     sl_act act = sl_run_activations(run, run->work->hidden, run->n, c->n_ff, 2 * (size_t)c->n_ff,
                                     sl_run_rounds(run, &l->w));
     linear(run, l, &act, run->work->delta, (size_t)c->n_embd);
@@ -343,6 +347,7 @@ static void run_logits(sl_run *run, float *out) {
     sl_run rows = *run;
     rows.n = run->n_wanted;
     sl_run_tokens(&rows, final_norm_row);
+    sl_run_observe(run, SL_SLOT_OUTPUT, -1, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd);
     sl_act act = sl_run_activations(&rows, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd,
                                     sl_run_rounds(run, &run->weights->output));
     sl_matmul(run->model->pool, run->arithmetic, &run->weights->output, -1, &act, NULL, out, (size_t)c->n_vocab);
@@ -472,9 +477,10 @@ sllm_status sl_forward_batch(const sl_model *model, sl_work *work, const sl_part
     sllm_status status = check(model, parts, n_parts, error);
     if (status) return status;
     for (int i = 0; i < n_parts; i++) begin_part(&model->config, &parts[i]);
-    sl_run run = {.model = model, .config = &model->config, .weights = model->weights, .work = work,
+    if (!params) params = &nothing;
+    sl_run run = {.model = model, .config = &model->config, .weights = model->weights, .work = work, .params = params,
                   .arithmetic = model->exact ? SL_EXACT : SL_FAST};
-    status = run_parts(&run, parts, n_parts, params ? params : &nothing, error);
+    status = run_parts(&run, parts, n_parts, params, error);
     for (int i = 0; i < n_parts; i++) {
         parts[i].kv->target = 0;
         sl_kv_trim(parts[i].kv);

@@ -69,6 +69,7 @@ typedef struct sl_run {
     int n, n_segments, n_wanted;  /* rows, and what they are (work->segments, wanted) */
     int n_tiles, n_pieces;
     bool rotates_late;            /* in SL_OP_ATTEND (attention.c) */
+    const sl_forward_params *params;
     const sl_op *op;
     const sl_block *block;        /* of the current operator's layer */
     const sl_layer_config *layer;
@@ -93,6 +94,14 @@ sl_act sl_run_activations(const sl_run *run, const float *rows, int64_t n, int64
 bool sl_run_rounds(const sl_run *run, const sl_tensor *w);
 /* hidden [n, 2 * n_ff]: act(gate) * up, or act(up), into the front of each row. */
 void sl_run_activate(sl_run *run, int n, int n_ff);
+
+/* Shows x to who asked to see the inputs of products (model.h). */
+static inline void sl_run_observe(const sl_run *run, sl_slot slot, int expert, const float *x, int64_t n, int64_t width,
+                                  size_t stride) {
+    if (run->params->observe)
+        run->params->observe(run->params->user, slot, slot == SL_SLOT_OUTPUT ? -1 : run->op->layer, expert, x, n, width,
+                             stride);
+}
 
 /* Operators that live in files of their own. */
 void sl_run_rotate(sl_run *run);  /* attention.c */

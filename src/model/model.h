@@ -8,6 +8,7 @@
 #include "format/checkpoint.h"
 #include "format/gguf.h"
 #include "model/config.h"
+#include "model/families.h"
 #include "tensor/ops.h"
 #include "tensor/pack.h"
 #include "text/template.h"
@@ -93,6 +94,11 @@ typedef struct sl_forward_params {
     /* Sees the residual stream x [n, n_embd] before block 0 (layer -1) and after each block, once for each timeline of
      * a chunk. May be NULL. */
     void (*tap)(void *user, int layer, int first_position, int n, const float *x);
+    /* Sees the inputs of products before they are rounded: x [n, width], `stride` floats apart, of block `layer` (-1: the
+     * output matrix) and, where `expert` is not -1, of that expert. Products that share their inputs come as one: QKV for
+     * q, k and v, UP for gate and up. Logits must be wanted for OUTPUT to come. May be NULL. */
+    void (*observe)(void *user, sl_slot slot, int layer, int expert, const float *x, int64_t n, int64_t width,
+                    size_t stride);
     bool (*is_cancelled)(void *user); /* asked between chunks and between their blocks; may be NULL */
     void *user;
 } sl_forward_params;

@@ -36,16 +36,24 @@ LANES v8 v_round(v8 a) {
     const v8 magic = v_set(12582912.0f);
     return (a + magic) - magic;
 }
-LANES float v_sum(v8 a) { return ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7])); }
+/* Across the lanes, in one order: (0 + 4) + (1 + 5) and (2 + 6) + (3 + 7). */
+LANES v8 v_halves(v8 a) { return __builtin_shuffle(a, (v8i){4, 5, 6, 7, 0, 1, 2, 3}); }
+LANES v8 v_pairs(v8 a) { return __builtin_shuffle(a, (v8i){1, 0, 3, 2, 5, 4, 7, 6}); }
+LANES v8 v_quarters(v8 a) { return __builtin_shuffle(a, (v8i){2, 3, 0, 1, 6, 7, 4, 5}); }
+LANES float v_sum(v8 a) {
+    a += v_halves(a);
+    a += v_pairs(a);
+    return a[0] + a[2];
+}
 LANES float v_top(v8 a) {
-    float m = a[0];
-    for (int i = 1; i < 8; i++) m = a[i] > m ? a[i] : m;
-    return m;
+    a = v_max(a, v_halves(a));
+    a = v_max(a, v_pairs(a));
+    return v_max(a, v_quarters(a))[0];
 }
 LANES float v_bottom(v8 a) {
-    float m = a[0];
-    for (int i = 1; i < 8; i++) m = a[i] < m ? a[i] : m;
-    return m;
+    a = v_min(a, v_halves(a));
+    a = v_min(a, v_pairs(a));
+    return v_min(a, v_quarters(a))[0];
 }
 
 #endif
