@@ -5,8 +5,8 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "eval/text_ids.h"
 #include "model/model.h"
-#include "quant/calibration_text.h"
 #include "quant/quantise.h"
 #include "quant/sensitivity.h"
 
@@ -99,7 +99,7 @@ static sllm_status check_arguments(job *j) {
 
 static sllm_status calibrate(job *j) {
     const sllm_quantize_params *p = j->params;
-    sllm_status status = sl_calibration_ids(j->model, p->calibration, p->calibration_length, p->calibration_jsonl,
+    sllm_status status = sl_text_ids(j->model, p->calibration, p->calibration_length, p->calibration_jsonl,
                                             CALIBRATION_CTX, &j->ids, &j->n_ids, j->error);
     if (status) return sl_error_prefix(j->error, status, "%s", p->calibration_name ? p->calibration_name : "text");
     if (j->importance) return SLLM_OK; /* the text is for the search alone */

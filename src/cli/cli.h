@@ -207,6 +207,8 @@ typedef struct cli_reader {
 /* The next line without its newline into *line (emptied first). 1: a line, 0: the end, -1: failed, its line printed. A
  * line longer than 64 MiB is a failure. `what` names the source in messages. */
 int cli_read_line(cli_app *app, cli_reader *reader, const char *what, sl_buffer *line);
+/* Does the file's name say that it holds a JSON value a line? */
+bool cli_is_jsonl(const char *path);
 /* CLI_OK when text is UTF-8; otherwise CLI_FAILURE after saying at which byte of `what` it is not. */
 int cli_check_utf8(cli_app *app, const char *what, const char *text, size_t length);
 

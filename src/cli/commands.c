@@ -24,6 +24,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_logits,
     &cli_command_inspect,
     &cli_command_compare,
+    &cli_command_perplexity,
     &cli_command_help,
     NULL,
 };

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/compare_models.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -12,8 +13,9 @@
 enum { CHUNK = 65536 };
 
 typedef struct compare_values {
-    const char *text, *ids;
-    bool json, all;
+    const char *text, *ids, *html;
+    int chunks;
+    bool json, all, both;
     cli_model_values model;
 } compare_values;
 
@@ -218,18 +220,8 @@ static void compare_logits(const float *a, const float *b, int n_vocab, predicti
     p->rms = sqrt(squares / ((double)p->positions * n_vocab));
 }
 
-/* Token ids of --text (by model A's tokenizer, with its prefix) or --ids. */
-static int read_tokens(compare_job *job, const sllm_model *model, sllm_tokens *tokens) {
-    sl_buffer text = {0};
-    sllm_error error = {0};
-    int status = CLI_OK;
-    if (job->values->text) {
-        status = cli_read_file(job->app, job->values->text, &text);
-        if (!status && sllm_tokenize(model, text.data ? text.data : "", text.length, SLLM_TOKENIZE_ADD, tokens, &error))
-            status = cli_error(job->app, &error);
-        sl_buffer_free(&text);
-        return status;
-    }
+/* Token ids of --ids. */
+static int read_tokens(compare_job *job, sllm_tokens *tokens) {
     const char *given = job->values->ids;
     tokens->ids = calloc(strlen(given) / 2 + 1, sizeof *tokens->ids); /* at least one digit and a comma each */
     if (!tokens->ids) return cli_failure(job->app, "out of memory");
@@ -291,7 +283,7 @@ static int compare_predictions(compare_job *job) {
     if (!status && info[0].n_vocab != info[1].n_vocab)
         status = cli_failure(job->app, "vocabularies of %d and %d tokens: predictions cannot be compared",
                              info[0].n_vocab, info[1].n_vocab);
-    if (!status) status = read_tokens(job, models[0], &tokens);
+    if (!status) status = read_tokens(job, &tokens);
     if (!status && tokens.n == 0) status = cli_usage(job->app, "no tokens to compare predictions on");
     for (int i = 0; !status && i < 2; i++) status = predict(job, models[i], &tokens, info[0].n_vocab, &logits[i]);
     if (!status) {
@@ -320,7 +312,7 @@ static int compare(compare_job *job) {
     if (v->json) sl_buffer_putc(&job->json, '{');
     if (!status) status = compare_metadata(job);
     if (!status) status = compare_tensors(job);
-    if (!status && (v->text || v->ids)) status = compare_predictions(job);
+    if (!status && v->ids) status = compare_predictions(job);
     if (status) return status;
     if (!v->json) {
         cli_printf(job->app, "%zu metadata keys and %zu tensors differ\n", job->n_metadata, job->n_tensors);
@@ -336,7 +328,13 @@ static int run_compare(cli_app *app, const void *given, int n_arguments, char **
     compare_job job = {.app = app, .values = values, .names = {arguments[0], arguments[1]}};
     (void)n_arguments;
     if (values->text && values->ids) return cli_usage(app, "--text and --ids: give one");
+    if (!values->text && (values->html || values->both || values->chunks))
+        return cli_usage(app, "--html, --chunks and --both-arithmetics need --text FILE");
     cli_interrupt_watch();
+    if (values->text) {
+        cli_compare_text options = {values->text, values->html, values->chunks, values->json, values->both, &values->model};
+        return cli_compare_models(app, arguments[0], arguments[1], &options);
+    }
     int status = compare(&job);
     for (int i = 0; i < 2; i++) {
         sllm_tensor_file_close(job.files[i]);
@@ -348,8 +346,16 @@ static int run_compare(cli_app *app, const void *given, int n_arguments, char **
 
 static const cli_option compare_options[] = {
     {"text", 0, CLI_TEXT, "FILE", .offset = offsetof(compare_values, text),
-     .help = "Compare also what the two models predict at every position of FILE's text"},
-    {"ids", 0, CLI_TEXT, "I,J,K", .offset = offsetof(compare_values, ids), .help = "The same for these token ids"},
+     .help = "Measure how B's predictions differ from A's on FILE's text (.jsonl: \"text\" or \"messages\" a line), and the "
+             "error of each tensor"},
+    {"chunks", 0, CLI_INT, "N", NULL, 0, 1 << 20, .offset = offsetof(compare_values, chunks),
+     .help = "With --text: read at most N chunks; 0: all of the text"},
+    {"both-arithmetics", 0, CLI_FLAG, .offset = offsetof(compare_values, both),
+     .help = "With --text: measure with activations rounded to 8 bits and again with 32-bit ones"},
+    {"html", 0, CLI_TEXT, "FILE", .offset = offsetof(compare_values, html),
+     .help = "With --text: write the report as a page with plots, too"},
+    {"ids", 0, CLI_TEXT, "I,J,K", .offset = offsetof(compare_values, ids),
+     .help = "Compare also what the two models predict at every position of these token ids"},
     {"all", 0, CLI_FLAG, .offset = offsetof(compare_values, all), .help = "List equal tensors too"},
     {"json", 0, CLI_FLAG, .offset = offsetof(compare_values, json), .help = "Print one JSON object"},
     {0},
@@ -366,9 +372,12 @@ const cli_command cli_command_compare = {
     .summary = "Show how two models or tensor files differ",
     .details =
         "A and B are models, GGUF or safetensors files, or checkpoint folders. Tensors of one name and shape "
-        "are compared value by value, whatever their types. With --text or --ids: the largest and the root "
+        "are compared value by value, whatever their types. With --ids: the largest and the root "
         "mean square difference of the logits, the mean KL divergence of B from A in nats, and how often the "
-        "likeliest token is the same.",
+        "likeliest token is the same.\n\n"
+        "With --text another report: perplexity of both, the KL divergence of B from A over real text (mean, 99 %, largest), "
+        "how often the likeliest token is the same, the error of each tensor, sizes and speeds. Chunks are read and scored "
+        "as `sllm perplexity` does.",
     .groups = compare_groups,
     .values_size = sizeof(compare_values),
     .min_arguments = 2,

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/file.h"
+#include "base/text.h"
 #include "base/utf8.h"
 
 #include <errno.h>
@@ -99,3 +100,5 @@ int cli_check_utf8(cli_app *app, const char *what, const char *text, size_t leng
     }
     return CLI_OK;
 }
+
+bool cli_is_jsonl(const char *path) { return sl_ends_with(path, ".jsonl"); }

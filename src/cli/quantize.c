@@ -31,12 +31,28 @@ static int64_t number_of(const sl_json *root, const char *key) {
     return n;
 }
 
+static bool same(const sl_json *a, const sl_json *b, const char *key) {
+    return !strcmp(sl_json_string(sl_json_get(a, key)), sl_json_string(sl_json_get(b, key)));
+}
+
+/* One line for all tensors of a width that asked for one type and took another; --json names each. */
 static void print_fallbacks(cli_app *app, const sl_json *root) {
     const sl_json *list = sl_json_get(root, "fallbacks");
-    for (const sl_json *f = list ? list->first : NULL; f; f = f->next)
-        cli_printf(app, "  %s: rows of %lld values hold no blocks of %s, so %s\n", sl_json_string(sl_json_get(f, "name")),
+    for (size_t i = 0; list && i < list->length; i++) {
+        const sl_json *f = list->items[i];
+        size_t before = 0, count = 0;
+        for (size_t k = 0; k < list->length; k++) {
+            const sl_json *g = list->items[k];
+            if (!same(f, g, "wanted") || number_of(f, "columns") != number_of(g, "columns")) continue;
+            if (k < i) before++;
+            count++;
+        }
+        if (before) continue;
+        cli_printf(app, "  %zu tensor%s (%s%s): rows of %lld values hold no blocks of %s, so %s\n", count,
+                   count == 1 ? "" : "s", sl_json_string(sl_json_get(f, "name")), count == 1 ? "" : ", ...",
                    (long long)number_of(f, "columns"), sl_json_string(sl_json_get(f, "wanted")),
                    sl_json_string(sl_json_get(f, "type")));
+    }
 }
 
 static void print_report(cli_app *app, const sl_json *root, const char *out) {
@@ -101,11 +117,6 @@ static int fill(cli_app *app, const quantize_values *v, sllm_quantize_params *p)
     return CLI_OK;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 static int run_quantize(cli_app *app, const void *given, int n_arguments, char **arguments) {
     const quantize_values *v = given;
     sllm_quantize_params params;
@@ -124,7 +135,7 @@ static int run_quantize(cli_app *app, const void *given, int n_arguments, char *
         params.calibration = text.data ? text.data : "";
         params.calibration_length = text.length;
         params.calibration_name = v->calibrate;
-        params.calibration_jsonl = ends_with(v->calibrate, ".jsonl");
+        params.calibration_jsonl = cli_is_jsonl(v->calibrate);
     }
     if (!status) {
         sllm_status failed = sllm_quantize(path, arguments[1], &params, &report, &error);

@@ -28,7 +28,7 @@ typedef struct sl_quantise_params {
     const sl_importance *importance; /* NULL: none */
     const char *importance_name;     /* file or text it comes from, for the recipe; may be NULL */
     uint64_t split_bytes;            /* 0: one file */
-    bool (*on_progress)(void *user, const char *tensor, uint64_t done, uint64_t total); /* bytes read; false cancels */
+    bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* false cancels */
     void *user;
 } sl_quantise_params;
 

@@ -115,8 +115,8 @@ static sllm_status write_portion(portion *p, sllm_error *error) {
     return sl_gguf_writer_write(p->w->writer, p->w->out, (size_t)((uint64_t)p->n * p->out_bytes), error);
 }
 
-static bool goes_on(writing *w, const sl_tensor *t, uint64_t done) {
-    return !w->params->on_progress || w->params->on_progress(w->params->user, t->name, w->done + done, w->total);
+static bool goes_on(writing *w, uint64_t done) {
+    return !w->params->on_progress || w->params->on_progress(w->params->user, "quantising", w->done + done, w->total);
 }
 
 /* Pages of the source that have been read are not needed again; without this a large model fills the memory. */
@@ -139,7 +139,7 @@ static sllm_status quantise_tensor(writing *w, const sl_quantise_item *item, sll
     sllm_status status = SLLM_OK;
     for (p.first = 0; p.first < p.rows && !status; p.first += p.n) {
         p.n = p.rows - p.first < rows_at_once ? p.rows - p.first : rows_at_once;
-        if (!goes_on(w, t, (uint64_t)p.first * p.in_bytes))
+        if (!goes_on(w, (uint64_t)p.first * p.in_bytes))
             status = sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", t->name);
         else
             status = write_portion(&p, error);
@@ -155,7 +155,7 @@ static sllm_status copy_tensor(writing *w, const sl_tensor *t, sllm_error *error
     sllm_status status = SLLM_OK;
     for (uint64_t at = 0; at < t->bytes && !status; at += step) {
         uint64_t n = t->bytes - at < step ? t->bytes - at : step;
-        if (!goes_on(w, t, at)) return sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", t->name);
+        if (!goes_on(w, at)) return sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", t->name);
         status = sl_gguf_writer_write(w->writer, (const uint8_t *)t->data + at, (size_t)n, error);
         let_go((const uint8_t *)t->data + at, n);
     }
@@ -274,6 +274,7 @@ sllm_status sl_quantise_write(const sl_quantise_plan *plan, const sl_quantise_pa
     result->n_resumed = n_done;
     if (!status) status = write_tensors(&w, plan, n_done, error);
     release(&w);
+    if (!status && params->on_progress) params->on_progress(params->user, "quantising", w.total, w.total);
     if (!status) return sl_gguf_writer_finish(w.writer, error);
     bool keep = status == SLLM_ERROR_CANCELLED || status == SLLM_ERROR_IO;
     if (w.writer) sl_gguf_writer_abandon(w.writer, keep);

@@ -1,4 +1,4 @@
-#include "quant/calibration_text.h"
+#include "eval/text_ids.h"
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -54,7 +54,7 @@ static sllm_status encode_lines(const sl_model *model, const char *text, size_t 
     return status;
 }
 
-sllm_status sl_calibration_ids(const sl_model *model, const char *text, size_t length, bool jsonl, int n_ctx,
+sllm_status sl_text_ids(const sl_model *model, const char *text, size_t length, bool jsonl, int at_least,
                                int32_t **ids, size_t *n, sllm_error *error) {
     sl_ids list = {0};
     *ids = NULL;
@@ -63,8 +63,8 @@ sllm_status sl_calibration_ids(const sl_model *model, const char *text, size_t l
         return sl_fail(error, SLLM_ERROR_NOT_FOUND, "the model has no tokenizer, so text cannot be read");
     sllm_status status = jsonl ? encode_lines(model, text, length, &list, error)
                                : encode(model, text, length, 0, &list, error);
-    if (!status && list.length < (size_t)n_ctx)
-        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%zu tokens are too few: at least %d are needed", list.length, n_ctx);
+    if (!status && list.length < (size_t)at_least)
+        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%zu tokens are too few: at least %d are needed", list.length, at_least);
     if (status) {
         free(list.data);
         return status;
