@@ -16,6 +16,25 @@ extern "C" {
  * cancels: SLLM_ERROR_CANCELLED. */
 typedef bool (*sllm_quant_progress)(void *user, const char *what, uint64_t done, uint64_t total);
 
+/* ---------------------------------------------------------------- convert */
+
+typedef struct sllm_convert_params {
+    const char *type;     /* of matrices: "F32", "F16", "BF16"; NULL: as in the source */
+    const char *pre;      /* GGUF's name of the pre-tokeniser; NULL: found by trial */
+    bool allow_nonfinite; /* NaN and infinities become 0 in place of being refused */
+    uint64_t split_bytes; /* > 0: parts of at most so many bytes */
+    int n_threads;        /* 0: all that the process may use. 1..512 */
+    sllm_quant_progress on_progress; /* may be NULL */
+    void *user;
+} sllm_convert_params;
+
+SLLM_API void sllm_convert_params_init(sllm_convert_params *params);
+/* The checkpoint folder `in` to the GGUF file `out`, with tokenizer, chat template, licence, the source's SHA-256 and the
+ * recipe in its metadata. *report (may be NULL; the caller frees it): a JSON object with bytes_in, bytes_out, tensors,
+ * source_sha256, recipe, nonfinite, resumed and warnings[]. SLLM_ERROR_UNSUPPORTED: what a GGUF file cannot say. */
+SLLM_API sllm_status sllm_convert(const char *in, const char *out, const sllm_convert_params *params, char **report,
+                                  sllm_error *error);
+
 /* ---------------------------------------------------------------- quantise */
 
 typedef struct sllm_quantize_params {

@@ -107,7 +107,7 @@ sllm_status sllm_compare(const sllm_model *a, const sllm_model *b, const char *t
     if (!params) params = &defaults;
     const sl_model *ma = sl_model_of_const(a), *mb = sl_model_of_const(b);
     sllm_status status = prepare(ma, text, length, params, &score, &ids, &n, error);
-    if (!status) status = sl_compare_measure(ma, mb, ids, n, &score, &comparison, error);
+    if (!status) status = sl_compare_measure(ma, &mb, 1, ids, n, &score, &comparison, error);
     if (!status) status = compare_tensors(ma, mb, &list, &n_tensors, error);
     if (!status) {
         sl_report report = {ma->path, mb->path, params->text_name ? params->text_name : "text", mb->exact, score.n_ctx,

@@ -17,6 +17,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_show,
     &cli_command_plan,
     &cli_command_bench,
+    &cli_command_convert,
     &cli_command_quantize,
     &cli_command_tokenize,
     &cli_command_detokenize,

@@ -57,22 +57,25 @@ static sllm_status read_rows(reader *r, int from, int n, bool scored, sllm_error
 /* ---------------------------------------------------------------- chunks */
 
 typedef struct scoring {
-    reader readers[2];
+    reader *readers;               /* [n_readers]; the first is what the others are compared with */
     int n_readers;
     const int32_t *ids;
     int n_ctx, n_chunks, n_scored; /* scored positions of a chunk: n_ctx / 2 ... n_ctx - 2 */
-    sl_divergence *rows;           /* [n_chunks * n_scored] */
+    sl_divergence *rows;           /* [max(1, n_readers - 1), n_rows] */
+    int64_t n_rows;                /* n_chunks * n_scored */
     int64_t at;                    /* of rows, of the positions in memory */
     int first;                     /* their first position in the chunk */
 } scoring;
 
 static void score_row(void *user, int64_t row, int thread) {
     scoring *s = user;
-    const reader *a = &s->readers[0], *b = &s->readers[s->n_readers - 1];
+    const reader *a = &s->readers[0];
     size_t n = (size_t)a->model->config.n_vocab, from = (size_t)row * n;
     int32_t next = a->chunk[s->first + row + 1];
     (void)thread;
-    s->rows[s->at + row] = sl_divergence_of(a->logits + from, b->logits + from, (int)n, next);
+    for (int i = s->n_readers > 1; i < s->n_readers; i++)
+        s->rows[(i ? i - 1 : 0) * s->n_rows + s->at + row] =
+            sl_divergence_of(a->logits + from, s->readers[i].logits + from, (int)n, next);
 }
 
 static sllm_status score_chunk(scoring *s, int chunk, sllm_error *error) {
@@ -120,8 +123,10 @@ static sllm_status run(scoring *s, const int32_t *ids, size_t n, const sl_score_
     s->n_ctx = p->n_ctx;
     s->n_chunks = (int)chunks;
     s->n_scored = p->n_ctx - p->n_ctx / 2 - 1;
-    s->rows = calloc(chunks * (size_t)s->n_scored, sizeof *s->rows);
-    if (!s->rows) return sl_fail_memory(error, "the scores", chunks * (size_t)s->n_scored * sizeof *s->rows);
+    s->n_rows = (int64_t)s->n_chunks * s->n_scored;
+    size_t lists = s->n_readers > 1 ? (size_t)s->n_readers - 1 : 1;
+    s->rows = calloc((size_t)s->n_rows * lists, sizeof *s->rows);
+    if (!s->rows) return sl_fail_memory(error, "the scores", (size_t)s->n_rows * lists * sizeof *s->rows);
     for (int i = 0; i < s->n_readers && !status; i++)
         status = open_reader(&s->readers[i], s->readers[i].model, p->n_ctx, error);
     uint64_t total = chunks * (uint64_t)p->n_ctx;
@@ -145,13 +150,12 @@ typedef struct average {
     double mean, error; /* standard error of the mean */
 } average;
 
-static average average_of(const scoring *s, double (*value)(const sl_divergence *row)) {
-    int64_t n = (int64_t)s->n_chunks * s->n_scored;
+static average average_of(const sl_divergence *rows, int64_t n, double (*value)(const sl_divergence *row)) {
     double sum = 0, squares = 0;
-    for (int64_t i = 0; i < n; i++) sum += value(&s->rows[i]);
+    for (int64_t i = 0; i < n; i++) sum += value(&rows[i]);
     double mean = sum / (double)n;
     for (int64_t i = 0; i < n; i++) {
-        double d = value(&s->rows[i]) - mean;
+        double d = value(&rows[i]) - mean;
         squares += d * d;
     }
     return (average){mean, n > 1 ? sqrt(squares / ((double)n - 1) / (double)n) : 0};
@@ -167,20 +171,22 @@ static double dp_of(const sl_divergence *row) {
     return d * d;
 }
 
-static sl_perplexity perplexity_of(const scoring *s, int which, double (*nll)(const sl_divergence *row)) {
-    average a = average_of(s, nll);
+/* Of reader `which`, whose ln p is in `rows` as `nll` says. */
+static sl_perplexity perplexity_of(const scoring *s, int which, const sl_divergence *rows,
+                                   double (*nll)(const sl_divergence *row)) {
+    average a = average_of(rows, s->n_rows, nll);
     return (sl_perplexity){
         .mean_nll = a.mean, .nll_error = a.error, .n_chunks = s->n_chunks, .seconds = s->readers[which].seconds,
-        .n_scored = (int64_t)s->n_chunks * s->n_scored,
-        .n_read = (int64_t)s->n_chunks * (s->n_ctx - 1),
+        .n_scored = s->n_rows, .n_read = (int64_t)s->n_chunks * (s->n_ctx - 1),
     };
 }
 
 sllm_status sl_perplexity_measure(const sl_model *model, const int32_t *ids, size_t n, const sl_score_params *params,
                                   sl_perplexity *result, sllm_error *error) {
-    scoring s = {.readers = {{.model = model}}, .n_readers = 1};
+    reader one = {.model = model};
+    scoring s = {.readers = &one, .n_readers = 1};
     sllm_status status = run(&s, ids, n, params, error);
-    if (!status) *result = perplexity_of(&s, 0, nll_a);
+    if (!status) *result = perplexity_of(&s, 0, s.rows, nll_a);
     finish(&s);
     return status;
 }
@@ -190,30 +196,35 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static sllm_status summarise(const scoring *s, sl_comparison *c, sllm_error *error) {
-    *c = (sl_comparison){.a = perplexity_of(s, 0, nll_a), .b = perplexity_of(s, 1, nll_b)};
-    c->n = c->a.n_scored;
-    average kld = average_of(s, kld_of), top = average_of(s, top_of), dln = average_of(s, dln_of);
+static sllm_status summarise(const scoring *s, int which, sl_comparison *c, sllm_error *error) {
+    const sl_divergence *rows = s->rows + (which - 1) * s->n_rows;
+    *c = (sl_comparison){.a = perplexity_of(s, 0, rows, nll_a), .b = perplexity_of(s, which, rows, nll_b), .n = s->n_rows};
+    average kld = average_of(rows, c->n, kld_of), top = average_of(rows, c->n, top_of), dln = average_of(rows, c->n, dln_of);
     c->mean_kld = kld.mean, c->kld_error = kld.error;
     c->top1 = top.mean, c->top1_error = top.error;
     c->mean_dln = dln.mean, c->dln_error = dln.error;
-    c->rms_dp = sqrt(average_of(s, dp_of).mean);
+    c->rms_dp = sqrt(average_of(rows, c->n, dp_of).mean);
     c->kld = malloc((size_t)c->n * sizeof *c->kld);
     if (!c->kld) return sl_fail_memory(error, "the divergences", (size_t)c->n * sizeof *c->kld);
-    for (int64_t i = 0; i < c->n; i++) c->kld[i] = (float)s->rows[i].kld;
+    for (int64_t i = 0; i < c->n; i++) c->kld[i] = (float)rows[i].kld;
     qsort(c->kld, (size_t)c->n, sizeof *c->kld, by_value);
     return SLLM_OK;
 }
 
-sllm_status sl_compare_measure(const sl_model *a, const sl_model *b, const int32_t *ids, size_t n,
-                               const sl_score_params *params, sl_comparison *result, sllm_error *error) {
-    scoring s = {.readers = {{.model = a}, {.model = b}}, .n_readers = 2};
-    if (a->config.n_vocab != b->config.n_vocab)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "the models have vocabularies of %d and %d tokens, so their answers cannot "
-                       "be compared", a->config.n_vocab, b->config.n_vocab);
+sllm_status sl_compare_measure(const sl_model *a, const sl_model *const *others, int n_others, const int32_t *ids, size_t n,
+                               const sl_score_params *params, sl_comparison *results, sllm_error *error) {
+    scoring s = {.n_readers = n_others + 1};
+    for (int i = 0; i < n_others; i++)
+        if (others[i]->config.n_vocab != a->config.n_vocab)
+            return sl_fail(error, SLLM_ERROR_ARGUMENT, "the models have vocabularies of %d and %d tokens, so their answers "
+                           "cannot be compared", a->config.n_vocab, others[i]->config.n_vocab);
+    s.readers = calloc((size_t)s.n_readers, sizeof *s.readers);
+    if (!s.readers) return sl_fail_memory(error, "the models' readers", 0);
+    for (int i = 0; i < s.n_readers; i++) s.readers[i].model = i ? others[i - 1] : a;
     sllm_status status = run(&s, ids, n, params, error);
-    if (!status) status = summarise(&s, result, error);
+    for (int i = 0; i < n_others && !status; i++) status = summarise(&s, i + 1, &results[i], error);
     finish(&s);
+    free(s.readers);
     return status;
 }
 

@@ -36,9 +36,10 @@ typedef struct sl_comparison {
     double rms_dp;               /* root of the mean square of Q - P of it */
 } sl_comparison;
 
-/* KL divergence of b from a on the same text. Both must have the same vocabulary size (SLLM_ERROR_ARGUMENT). */
-sllm_status sl_compare_measure(const sl_model *a, const sl_model *b, const int32_t *ids, size_t n,
-                               const sl_score_params *params, sl_comparison *result, sllm_error *error);
+/* KL divergence of each of others [n_others], n_others >= 1, from a on the same text; results [n_others]. All must have the
+ * vocabulary size of a (SLLM_ERROR_ARGUMENT). After a failure the `kld` of results that were filled are still the caller's. */
+sllm_status sl_compare_measure(const sl_model *a, const sl_model *const *others, int n_others, const int32_t *ids, size_t n,
+                               const sl_score_params *params, sl_comparison *results, sllm_error *error);
 /* The value below which a share of the positions lie, 0 <= share <= 1: linear between neighbours. */
 double sl_comparison_quantile(const sl_comparison *c, double share);
 

@@ -257,6 +257,30 @@ static bool windowed(const sl_family *f, int layer, int pattern) {
     }
 }
 
+/* Settings of single layers that `sllm convert` writes where the rules above would give others: a list of n_layers
+ * windows (i32, 0: none) and one of bools. */
+static void read_own_layers(reader *r) {
+    sl_config *c = r->config;
+    sl_gguf_value list, item;
+    static const char *const keys[] = {"sllm.layers.window", "sllm.layers.rope"};
+    for (int k = 0; k < 2; k++) {
+        sl_gguf_type type = k ? SL_GGUF_BOOL : SL_GGUF_I32;
+        if (!sl_gguf_find(r->gguf, keys[k], &list)) continue;
+        if (list.type != SL_GGUF_ARRAY || list.array.type != type || list.array.count != (uint64_t)c->n_layers) {
+            r->status = sl_fail(r->error, SLLM_ERROR_FORMAT, "%s is not a list of %d %s", keys[k], c->n_layers,
+                                k ? "bools" : "i32");
+            return;
+        }
+        const unsigned char *at = list.array.data;
+        for (int i = 0; i < c->n_layers && sl_gguf_array_next(&list, &at, &item); i++) {
+            sl_layer_config *layer = &c->layers[i];
+            if (k) layer->rope = item.u && c->rope_dim;
+            else layer->window = item.i > 0 && item.i < INT32_MAX ? (int)item.i : 0;
+            if (!k) layer->local_rope = layer->window > 0 && c->rope_local_base > 0;
+        }
+    }
+}
+
 static void read_layers(reader *r) {
     sl_config *c = r->config;
     const sl_family *f = r->family;
@@ -280,6 +304,7 @@ static void read_layers(reader *r) {
         layer->local_rope = local && c->rope_local_base > 0;
         layer->moe = c->n_experts > 0;
     }
+    read_own_layers(r);
 }
 
 sllm_status sl_config_from_gguf(const sl_gguf *gguf, sl_arena *arena, sl_config *config, sllm_error *error) {
