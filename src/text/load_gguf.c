@@ -379,8 +379,8 @@ static sllm_status load_unigram(sl_tokenizer *tokenizer, metadata *m) {
 
 static sllm_status load(sl_tokenizer *tokenizer, metadata *m) {
     sllm_error error = {0};
-    if (!sl_gguf_get_string(m->gguf, KEY("model"), &m->model, &m->model_length, &error))
-        return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: missing or not a string: this file has no tokenizer",
+    if (!sl_gguf_get_string(m->gguf, KEY("model"), &m->model, &m->model_length, &error)) /* absent: computes all the same */
+        return sl_fail(m->error, error.status ? SLLM_ERROR_FORMAT : SLLM_ERROR_NOT_FOUND, "%s: missing or not a string: this file has no tokenizer",
                        KEY("model"));
     if (!sl_gguf_get_string(m->gguf, KEY("pre"), &m->pre, &m->pre_length, &error)) m->pre = "", m->pre_length = 0;
     if (error.status != SLLM_OK) return sl_fail(m->error, SLLM_ERROR_FORMAT, "%s: not a string", KEY("pre"));
