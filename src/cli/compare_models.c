@@ -82,7 +82,7 @@ static int measure(cli_app *app, const char *const names[2], const cli_compare_t
     params.jsonl = cli_is_jsonl(o->text);
     params.on_progress = cli_progress;
     params.user = "tokens";
-    cli_progress_begin(app);
+    cli_progress_begin(app, true);
     if (!status && sllm_compare(models[0], models[1], text->data, text->length, &params, json, html, &error)) {
         cli_progress_end();
         status = cli_error(app, &error);

@@ -53,7 +53,7 @@ static int run_convert(cli_app *app, const void *given, int n_arguments, char **
     params.on_progress = cli_progress;
     cli_interrupt_watch();
     int status = cli_resolve(app, arguments[0], v->pull, &path);
-    cli_progress_begin(app);
+    cli_progress_begin(app, true);
     if (!status) {
         sllm_status failed = sllm_convert(path, v->out, &params, &report, &error);
         cli_progress_end();

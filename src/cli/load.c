@@ -26,7 +26,7 @@ const cli_option cli_model_options[] = {
 
 int cli_hub_params(cli_app *app, sllm_hub_params *params) {
     *params = (sllm_hub_params){.cache_dir = app->models_dir, .on_progress = cli_progress};
-    cli_progress_begin(app);
+    cli_progress_begin(app, false);
     if (app->models_dir) return CLI_OK;
     return cli_failure(app, "no place for the model cache: set HOME or XDG_CACHE_HOME to an absolute path");
 }

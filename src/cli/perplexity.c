@@ -60,7 +60,7 @@ static int run_perplexity(cli_app *app, const void *given, int n_arguments, char
         params.jsonl = cli_is_jsonl(v->text);
         params.on_progress = cli_progress;
         params.user = "tokens";
-        cli_progress_begin(app);
+        cli_progress_begin(app, true);
         sllm_status failed = sllm_perplexity(model, text.data, text.length, &params, &result, &error);
         cli_progress_end();
         status = failed ? cli_error(app, &error) : report(app, v, arguments[0], &result);

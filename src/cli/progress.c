@@ -4,16 +4,18 @@
 
 #include <string.h>
 
+enum { QUIET = 2 }; /* seconds */
+
 /* Lives in static storage because callbacks may outlast the call that began them (an open hub). */
 static struct progress {
     char what[256];
     double began, printed;
     uint64_t began_at;
-    bool terminal, ended, open; /* open: the cursor stands behind an unfinished line */
+    bool terminal, quick, ended, open; /* open: the cursor stands behind an unfinished line */
 } progress;
 
-void cli_progress_begin(const cli_app *app) {
-    progress = (struct progress){.terminal = app->stderr_is_terminal};
+void cli_progress_begin(const cli_app *app, bool quick) {
+    progress = (struct progress){.terminal = app->stderr_is_terminal, .quick = quick};
 }
 
 static void format(uint64_t n, const char *unit, char out[32]) {
@@ -53,6 +55,7 @@ bool cli_progress(void *user, const char *what, uint64_t done, uint64_t total) {
         snprintf(progress.what, sizeof progress.what, "%s", what);
         progress.began = now, progress.began_at = done, progress.printed = 0, progress.ended = false;
     }
+    if (progress.quick && !progress.terminal && now - progress.began < QUIET) return !cli_interrupted();
     if (is_new || (is_last && !progress.ended) || (!is_last && now - progress.printed >= interval)) {
         print(user, what, done, total, now - progress.began);
         progress.printed = now;

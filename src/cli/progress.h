@@ -5,7 +5,8 @@
 
 #include "cli/cli.h"
 
-void cli_progress_begin(const cli_app *app);
+/* quick: the steps may take no time at all; off a terminal they are then told only once they last. */
+void cli_progress_begin(const cli_app *app, bool quick);
 /* For the library's callbacks. `what` names the step, done and total count bytes, or what `user`, a string such as
  * "tokens", names where it is not NULL; total 0: unknown. False once Ctrl-C was pressed. */
 bool cli_progress(void *user, const char *what, uint64_t done, uint64_t total);

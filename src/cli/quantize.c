@@ -91,6 +91,14 @@ static int show_report(cli_app *app, const char *report, const char *out) {
 
 /* ---------------------------------------------------------------- the command */
 
+/* The steps before the writing count no bytes. */
+static bool on_step(void *user, const char *what, uint64_t done, uint64_t total) {
+    char tokens[] = "tokens", tensors[] = "tensors";
+    (void)user;
+    if (!strcmp(what, "quantising")) return cli_progress(NULL, what, done, total);
+    return cli_progress(!strcmp(what, "calibrating") ? tokens : tensors, what, done, total);
+}
+
 static int fill(cli_app *app, const quantize_values *v, sllm_quantize_params *p) {
     sllm_quantize_params_init(p);
     p->type = v->type;
@@ -104,7 +112,7 @@ static int fill(cli_app *app, const quantize_values *v, sllm_quantize_params *p)
     p->importance = v->importance;
     p->importance_out = v->importance_out;
     p->n_threads = v->threads;
-    p->on_progress = cli_progress;
+    p->on_progress = on_step;
     if (v->type && (v->budget || v->bits > 0))
         return cli_usage(app, "--type and a budget: a budget chooses the types itself");
     if (!v->type && !v->budget && v->bits <= 0)
@@ -128,8 +136,8 @@ static int run_quantize(cli_app *app, const void *given, int n_arguments, char *
     int status = fill(app, v, &params);
     if (status) return status;
     cli_interrupt_watch();
-    cli_progress_begin(app);
     status = cli_resolve(app, arguments[0], v->pull, &path);
+    cli_progress_begin(app, true);
     if (!status && v->calibrate) {
         status = cli_read_file(app, v->calibrate, &text);
         params.calibration = text.data ? text.data : "";

@@ -72,8 +72,8 @@ sl_divergence sl_divergence_of(const float *p, const float *q, int n, int32_t ne
     double lp = log(s.p), lq = log(s.q);
     return (sl_divergence){
         .kld = s.shifted / s.p + lq - lp,
-        .ln_p = (double)(p[next] - p_top) - lp,
-        .ln_q = (double)(q[next] - q_top) - lq,
+        .ln_p = (double)p[next] - (double)p_top - lp,
+        .ln_q = (double)q[next] - (double)q_top - lq,
         .same_top = p_at == q_at,
     };
 }

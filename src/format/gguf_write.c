@@ -284,7 +284,7 @@ static sllm_status start(sl_gguf_writer *w, const char *recipe, sllm_error *erro
     if (!status && w->n_finished && !is_intact(w)) { /* the files are gone, or somebody cut them */
         w->n_finished = 0;
         if (ftruncate(w->journal_fd, 0) < 0) return w->failed = sl_fail_errno(error, "write", w->journal);
-        lseek(w->journal_fd, 0, SEEK_SET);
+        close(w->journal_fd);
         return start(w, recipe, error);
     }
     if (status) return w->failed = status;

@@ -30,7 +30,9 @@ static bool on_hash(void *user, uint64_t done, uint64_t total) {
     return !h->params->on_progress || h->params->on_progress(h->params->user, "reading", h->before + done, h->total);
 }
 
-static int is_weights(const struct dirent *entry) { return sl_ends_with(entry->d_name, ".safetensors"); }
+static int is_weights(const struct dirent *entry) {
+    return !strncmp(entry->d_name, "model", 5) && sl_ends_with(entry->d_name, ".safetensors");
+}
 
 /* SHA-256 of the one file of weights; of several: of their digests and names, in the names' order. */
 static sllm_status hash_source(const char *folder, const sl_convert_params *params, uint64_t total, char hex[65],
@@ -149,7 +151,7 @@ static sllm_status write_matrix(converting *c, const sl_convert_item *item, sllm
 }
 
 static sllm_status write_vector(converting *c, const sl_convert_item *item, sllm_error *error) {
-    int64_t n = item->out.shape[0];
+    int64_t n = (int64_t)item->out.n_elements;
     float *values = malloc((size_t)n * sizeof *values);
     if (!values) return sl_fail_memory(error, item->out.name, 0);
     sllm_status status = SLLM_OK;

@@ -115,6 +115,12 @@ static void add_block(sl_convert_list *l, const sl_model *m, int i, sl_type type
     add_experts(l, SL_SLOT_EXPERT_UP, i, &b->expert_up, c->n_experts, type);
     add_experts(l, SL_SLOT_EXPERT_DOWN, i, &b->expert_down, c->n_experts, type);
     add_vector(l, SL_SLOT_SHARED_ROUTER, i, ".weight", b->shared_router, c->n_embd);
+    if (b->shared_router && l->n) { /* a matrix of one row, as converters write it */
+        sl_tensor *t = &l->items[l->n - 1].out;
+        t->n_dims = 2;
+        t->shape[1] = t->shape[0];
+        t->shape[0] = 1;
+    }
     add_linear(l, SL_SLOT_SHARED_GATE, i, &b->shared_gate, type);
     add_linear(l, SL_SLOT_SHARED_UP, i, &b->shared_up, type);
     add_linear(l, SL_SLOT_SHARED_DOWN, i, &b->shared_down, type);

@@ -10,11 +10,11 @@
 #include <string.h>
 
 enum {
-    LEAST_TOKENS = 64, MOST_TOKENS = 384, /* of text that a divergence is measured on */
+    LEAST_TOKENS = 64, MOST_TOKENS = 128, /* of text that a divergence is measured on */
     LOGITS_FLOATS = 1 << 25,              /* of the source's answers that are kept */
     SAMPLE_FLOATS = 1 << 20               /* weights of a tensor whose errors are summed, at most */
 };
-static const double WORK = 2e13; /* products that all measurements together may take: minutes on two cores */
+static const double WORK = 1e13; /* products that all measurements together may take: a few minutes on two cores */
 
 typedef struct meter {
     sl_model *model;

@@ -434,13 +434,15 @@ static void block_nf4(const float *x, const float *w, uint8_t *out) {
 /* How much an element's error counts: its column's importance, and more where the element itself is large, since
  * importance is an average over many inputs. */
 static void weights_of(const float *x, const float *importance, float mean_square, int n, float *w) {
-    float total = 0;
+    double total = 0;
     for (int i = 0; i < n; i++) {
         w[i] = importance[i] * sqrtf(mean_square + x[i] * x[i]);
-        total += w[i];
+        total += (double)w[i];
     }
-    if (!(total > 0 && total < 3e38f)) /* columns that were never reached, or that overflow: all count alike */
-        for (int i = 0; i < n; i++) w[i] = 1;
+    /* around 1, so that no sum of them under- or overflows; columns that were never reached all count alike */
+    bool fits = total > 0 && total < 1e300;
+    double factor = fits ? (double)n / total : 0;
+    for (int i = 0; i < n; i++) w[i] = fits ? (float)((double)w[i] * factor) : 1;
 }
 
 const sl_quantise_table SL_QUANTISE_TABLE = {

@@ -233,7 +233,7 @@ sllm_status sl_tokenizer_to_gguf(const sl_tokenizer *t, int32_t n_vocab, const c
         if (status || pre) break;
     }
     if (status) return status;
-    return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s%s%s gives the ids of this tokenizer: a GGUF file of it would split text "
-                   "otherwise than the model was taught", pre ? "the pre-tokeniser '" : "no pre-tokeniser that GGUF has a name for",
-                   pre ? pre : "", pre ? "' does not" : "");
+    return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s%s%s the ids of this tokenizer: a GGUF file of it would split text "
+                   "otherwise than the model was taught", pre ? "the pre-tokeniser '" : "no pre-tokeniser that GGUF has a name for "
+                   "gives", pre ? pre : "", pre ? "' does not give" : "");
 }

@@ -4,7 +4,9 @@
 #include "base/json.h"
 #include "format/safetensors.h"
 #include "golden/golden.h"
+#include "tensor/quantise.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +63,68 @@ static void check_type(golden *g, const sl_safetensors *file, const sl_json *fig
     free(out);
 }
 
+/* ---------------------------------------------------------------- writers */
+
+/* Root mean square error of a tensor quantised without importance and widened again; negative: out of memory. */
+static double error_of(sl_type type, const sl_tensor *x) {
+    uint64_t bytes = 0;
+    double sum = 0;
+    sl_type_bytes(type, x->n_elements, &bytes);
+    uint8_t *blocks = malloc(bytes);
+    float *in = malloc(x->bytes), *out = malloc(x->bytes);
+    bool fits = blocks && in && out;
+    if (fits) {
+        memcpy(in, x->data, x->bytes);
+        sl_quantise_rows(type, in, x->shape[0], x->shape[1], NULL, blocks);
+        sl_type_get(type)->to_float(blocks, out, x->n_elements);
+        for (uint64_t i = 0; i < x->n_elements; i++) sum += ((double)in[i] - out[i]) * ((double)in[i] - out[i]);
+    }
+    free(blocks);
+    free(in);
+    free(out);
+    return fits ? sqrt(sum / (double)x->n_elements) : -1;
+}
+
+/* No type's error may exceed the recorded one; *lower counts those that are below it on both tensors. */
+static void check_writer(golden *g, const sl_safetensors *inputs, const sl_json *figure, sl_type type, int *lower) {
+    static const char *const names[] = {"gaussian", "student_t4"};
+    char label[64], key[64];
+    double ours[2], recorded[2];
+    snprintf(label, sizeof label, "%s written", sl_type_get(type)->name);
+    for (int i = 0; i < 2; i++) {
+        const sl_tensor *x = sl_safetensors_get(inputs, names[i]);
+        snprintf(key, sizeof key, "rmse_%s", names[i]);
+        if (!x || x->type != SL_F32 || x->n_dims != 2 || !sl_json_double(sl_json_get(figure, key), &recorded[i])) {
+            golden_fail(g, label, "no %s or no %s", names[i], key);
+            return;
+        }
+        ours[i] = error_of(type, x);
+    }
+    bool good = ours[0] >= 0 && ours[0] <= recorded[0] && ours[1] >= 0 && ours[1] <= recorded[1];
+    *lower += good && ours[0] < recorded[0] && ours[1] < recorded[1];
+    (good ? golden_pass : golden_fail)(g, label, "RMSE %.3f and %.3f of the recorded", ours[0] / recorded[0],
+                                       ours[1] / recorded[1]);
+}
+
+static void check_writers(golden *g, const char *directory, const sl_json *figures) {
+    char path[4096];
+    sl_safetensors *inputs = NULL;
+    sllm_error error = {0};
+    int n = 0, lower = 0;
+    if (!sl_path_join(path, sizeof path, directory, "inputs.safetensors") || sl_safetensors_open(path, &inputs, &error)) {
+        golden_fail(g, "writers", "%s", error.message);
+        return;
+    }
+    for (int t = 0; t < SL_TYPE_COUNT; t++) {
+        const sl_json *figure = sl_json_get(figures, sl_type_get((sl_type)t)->name);
+        if (!figure || !sl_type_get((sl_type)t)->is_quantised || !sl_type_is_written((sl_type)t)) continue;
+        n++;
+        check_writer(g, inputs, figure, (sl_type)t, &lower);
+    }
+    (2 * lower >= n && n ? golden_pass : golden_fail)(g, "writers", "%d of %d types below the recorded error", lower, n);
+    sl_safetensors_close(inputs);
+}
+
 static void check_types(golden *g, const char *directory) {
     char path[4096];
     sl_safetensors *file = NULL;
@@ -83,6 +147,11 @@ static void check_types(golden *g, const char *directory) {
         if (kind && !strcmp(kind, ".packed")) check_type(g, file, figures, tensor);
     }
     sl_safetensors_close(file);
+    if (status == SLLM_OK) {
+        sl_path_join(path, sizeof path, directory, "inputs.safetensors");
+        if (sl_path_is_file(path)) check_writers(g, directory, figures);
+        else golden_skip(g, "writers", "no inputs.safetensors");
+    }
     sl_buffer_free(&text);
     sl_arena_free(&arena);
 }
