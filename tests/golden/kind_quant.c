@@ -1,4 +1,4 @@
-/* golden quant: every block type widened bit for bit (ggml/; bnb4bit/, kind_bnb.c), and whole GGUF files (gguf/,
+/* golden quant: every block type widened bit for bit and every written one no worse than recorded (ggml/; bnb4bit/, kind_bnb.c), and whole GGUF files (gguf/,
  * kind_gguf.c). The other folders of quant hold formats that the library does not read yet. */
 #include "base/file.h"
 #include "base/json.h"
