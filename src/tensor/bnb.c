@@ -8,7 +8,7 @@
 /* Sign in bit 3; the magnitudes are in no order. */
 static const float fp4_values[16] = {
     0.0f, 0.0052083333f, 0.6666666667f, 1.0f, 0.3333333333f, 0.5f, 0.1666666667f, 0.25f,
-    0.0f, -0.0052083333f, -0.6666666667f, -1.0f, -0.3333333333f, -0.5f, -0.1666666667f, -0.25f,
+    -0.0f, -0.0052083333f, -0.6666666667f, -1.0f, -0.3333333333f, -0.5f, -0.1666666667f, -0.25f,
 };
 static const uint8_t fp4_order[8] = {0, 1, 6, 7, 4, 5, 2, 3}; /* codes of rising magnitudes */
 

@@ -25,9 +25,14 @@ static uint64_t block_size(uint64_t n, uint64_t blocks) {
     return 0;
 }
 
+/* Bits that differ, but for the sign of zero: FP4 has two zeros, and the library does not keep them apart everywhere. */
 static uint64_t differing(const float *a, const void *b, uint64_t n) {
     uint64_t count = 0;
-    for (uint64_t i = 0; i < n; i++) count += memcmp(&a[i], (const char *)b + 4 * i, 4) != 0;
+    for (uint64_t i = 0; i < n; i++) {
+        float expected;
+        memcpy(&expected, (const char *)b + 4 * i, 4);
+        count += memcmp(&a[i], &expected, 4) != 0 && !(a[i] == 0 && expected == 0);
+    }
     return count;
 }
 
