@@ -336,7 +336,13 @@ LANES void choose_scales(scales_form f, const float *x, const float *w, const fl
         wishes[g] = best_scale(f.grid, f.n8, x + 8 * f.n8 * g, w ? w + 8 * f.n8 * g : NULL, targets, n);
         if (fabsf(wishes[g]) > fabsf(peak)) peak = wishes[g];
     }
-    settle_scales(f, x, w, wishes, peak / (float)f.low, best); /* the largest scale at the longer end */
+    settle_scales(f, x, w, wishes, peak / (float)f.low, best); /* the largest scale at the longer end ... */
+    static const float stretches[] = {-1, 0.94f, -0.94f};      /* ... or at the other, or cut off a little */
+    for (int i = 0; i < (w ? 3 : 1); i++) {
+        scales_state other;
+        settle_scales(f, x, w, wishes, stretches[i] * peak / (float)f.low, &other);
+        if (other.error < best->error) *best = other;
+    }
     for (int turn = 0; turn < 3; turn++) {
         scales_state next;
         float d = refit_scales(f, x, w, best);
@@ -348,12 +354,14 @@ LANES void choose_scales(scales_form f, const float *x, const float *w, const fl
 }
 
 static const float targets_3[] = {-4, -3.5f, -3.7f, -4.3f, -4.6f, 3, 3.3f, 3.5f, -3.2f, 2.8f, 3.8f};
+static const float targets_3w[] = {-4, -3.5f, -3.65f, -3.8f, -4.2f, -4.4f, -4.6f, -4.8f, -3.3f, -3.1f, 3, 3.2f, 3.4f, 3.6f,
+                                   2.8f, 2.6f, 3.8f, 4.0f, -5.2f};
 static const float targets_6[] = {-32, -31.4f, -31.7f, -32.4f, 31, 31.4f, -30.6f};
 static const float targets_6w[] = {-32, -31.2f, -31.5f, -31.7f, -32.3f, -32.6f, -33, 31, 30.6f, 31.3f, 31.6f, 32, -30.5f};
 
 static void block_q3_k(const float *x, const float *w, uint8_t *out) {
     scales_state s;
-    choose_scales((scales_form){SL_Q3_K, {LEVELS_INTEGERS, -4, 3}, 2, 16, -32, 31}, x, w, TARGETS(targets_3, targets_3), &s);
+    choose_scales((scales_form){SL_Q3_K, {LEVELS_INTEGERS, -4, 3}, 2, 16, -32, 31}, x, w, TARGETS(targets_3, targets_3w), &s);
     memset(out + 96, 0, 12);
     for (int g = 0; g < 16; g++) { /* sl_q3_k_scales reads them */
         int raised = s.scale[g] + 32;
