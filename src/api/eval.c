@@ -57,18 +57,16 @@ sllm_status sllm_perplexity(const sllm_model *model, const char *text, size_t le
 
 /* ---------------------------------------------------------------- comparing */
 
-static sl_tensors tensors_of(const sl_model *m) {
-    return (sl_tensors){m->gguf, m->checkpoint ? m->checkpoint->weights : NULL};
-}
-
 static const sl_tensor *tensor_named(const sl_tensors *tensors, const char *name) {
+    for (size_t i = 0; tensors->list && i < tensors->n; i++)
+        if (!strcmp(tensors->list[i].name, name)) return &tensors->list[i];
     return tensors->gguf ? sl_gguf_tensor(tensors->gguf, name) : sl_safetensors_get(tensors->safetensors, name);
 }
 
 /* Files of one format name their tensors alike; a checkpoint and a GGUF file do not, and order rows differently. */
 static sllm_status compare_tensors(const sl_model *a, const sl_model *b, sl_report_tensor **list, size_t *n,
                                    sllm_error *error) {
-    sl_tensors of_a = tensors_of(a), of_b = tensors_of(b);
+    sl_tensors of_a = sl_tensors_of(a), of_b = sl_tensors_of(b);
     *n = sl_tensors_count(&of_a);
     *list = calloc(*n ? *n : 1, sizeof **list);
     if (!*list) return sl_fail_memory(error, "the errors of tensors", *n * sizeof **list);

@@ -52,7 +52,7 @@ static void put_tensor(sl_buffer *out, const sl_tensor *t) {
 
 /* The tensors' digests: one after the other keeps the buffer small. */
 static void put_tensors(sl_buffer *out, const sl_model *m) {
-    sl_tensors tensors = {m->gguf, m->checkpoint ? m->checkpoint->weights : NULL};
+    sl_tensors tensors = {.gguf = m->gguf, .safetensors = m->checkpoint ? m->checkpoint->weights : NULL}; /* as stored */
     size_t n = tensors.gguf || tensors.safetensors ? sl_tensors_count(&tensors) : 0;
     sl_buffer one = {0};
     char hex[65];

@@ -36,7 +36,7 @@ void sllm_model_free(sllm_model *model) { sl_model_free(sl_model_of(model)); }
 /* ---------------------------------------------------------------- what it is */
 
 static bool tensors_of(const sl_model *m, sl_tensors *tensors) {
-    *tensors = (sl_tensors){m->gguf, m->checkpoint ? m->checkpoint->weights : NULL};
+    *tensors = sl_tensors_of(m);
     return tensors->gguf || tensors->safetensors;
 }
 

@@ -180,7 +180,7 @@ static int compare(const void *a, const void *b) {
  * queries reads them together. */
 static void count_work(const bench_case *b, sllm_bench_row *row) {
     const sl_config *c = &b->model->config;
-    sl_tensors tensors = {b->model->gguf, b->model->checkpoint ? b->model->checkpoint->weights : NULL};
+    sl_tensors tensors = sl_tensors_of(b->model);
     sl_footprint f;
     sl_plan_tensors(&tensors, c, b->model->exact, &f);
     uint64_t batch = (uint64_t)b->n_batch, rows = batch * (uint64_t)b->n_tokens, step = SL_CHUNK / b->n_batch;

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "model/config.h"
 #include "model/families.h"
+#include "model/packed.h"
 
 #include <limits.h>
 #include <math.h>
@@ -464,9 +465,8 @@ sllm_status sl_config_from_json(const sl_json *root, sl_arena *arena, sl_config 
     if (r.status) return r.status;
     const sl_json *quantised = sl_json_get(root, "quantization_config");
     if (!is_null(quantised)) {
-        const char *method = sl_json_string(sl_json_get(quantised, "quant_method"));
-        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "quantization_config: weights quantised by '%.60s' are not "
-                       "supported yet; use the unquantised checkpoint or a GGUF file", method ? method : "?");
+        sllm_status status = sl_packed_check(quantised, error);
+        if (status) return status;
     }
     config->family = r.family;
     config->norm = r.family->norm;

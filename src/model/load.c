@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "model/families.h"
 #include "model/model.h"
+#include "model/packed.h"
 #include "model/weights.h"
 
 #include <stdlib.h>
@@ -153,17 +154,24 @@ static sllm_status load_file(sl_model *model, bool vocab_only, sllm_error *error
 /* ---------------------------------------------------------------- the whole */
 
 static sllm_status load_weights(sl_model *model, const sllm_model_params *params, sllm_error *error) {
-    sl_tensors tensors = {.gguf = model->gguf, .safetensors = model->checkpoint ? model->checkpoint->weights : NULL};
+    sl_tensors tensors;
     int n_threads = params->n_threads ? params->n_threads : sl_cpu_count();
-    sllm_status status = sl_weights_bind(&tensors, &model->config, &model->arena, params->on_progress, params->user,
+    sl_tensor *list;
+    sllm_status status = sl_pool_new(n_threads < MAX_THREADS ? n_threads : MAX_THREADS, &model->pool, error);
+    if (!status && model->checkpoint && sl_json_get(model->checkpoint->config, "quantization_config")) {
+        status = sl_packed_tensors(model->checkpoint, model->pool, &model->arena, &list, &model->n_joined, error);
+        if (status) return sl_error_prefix(error, status, "%s", model->path);
+        model->joined = list;
+    }
+    tensors = sl_tensors_of(model);
+    if (!status) status = sl_weights_bind(&tensors, &model->config, &model->arena, params->on_progress, params->user,
                                          &model->weights, error);
     if (status) return status == SLLM_ERROR_CANCELLED ? status : sl_error_prefix(error, status, "%s", model->path);
     if (!model->exact) { /* exact arithmetic widens the rows of the file */
         status = sl_packer_new(&model->packer, error);
         if (!status) status = sl_weights_pack(model->weights, &model->config, model->packer, error);
-        if (status) return status;
     }
-    return sl_pool_new(n_threads < MAX_THREADS ? n_threads : MAX_THREADS, &model->pool, error);
+    return status;
 }
 
 sllm_status sl_model_load(const char *path, const sllm_model_params *params, sl_model **model, sllm_error *error) {

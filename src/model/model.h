@@ -20,6 +20,8 @@ struct sl_model {
     char *path;
     sl_gguf *gguf;             /* exactly one of gguf, checkpoint, or neither for a bare tokenizer.json */
     sl_checkpoint *checkpoint;
+    const sl_tensor *joined;   /* [n_joined] all tensors, where others had quantised them (packed.h); NULL: the file's own */
+    size_t n_joined;
     sl_config config;
     sl_tokenizer *tokenizer;   /* NULL: the folder has none (golden test models); text functions then say so */
     sl_template *chat_template; /* NULL: none in the file. */

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "format/checkpoint.h"
 #include "model/model.h"
+#include "model/packed.h"
 #include "model/plan.h"
 
 #include <string.h>
@@ -106,8 +107,14 @@ sllm_status sl_plan_file(const char *path, const sllm_plan_params *p, sllm_plan 
         status = sl_gguf_open(path, &gguf, error);
         if (!status) status = sl_config_from_gguf(gguf, &arena, &config, error);
     }
+    sl_tensors tensors = {.gguf = gguf, .safetensors = checkpoint ? checkpoint->weights : NULL};
+    if (!status && checkpoint && sl_json_get(checkpoint->config, "quantization_config")) { /* types are known once joined */
+        sl_tensor *list;
+        status = sl_packed_tensors(checkpoint, NULL, &arena, &list, &tensors.n, error);
+        tensors.list = list;
+    }
     if (!status) {
-        sl_plan_subject s = {&config, {gguf, checkpoint ? checkpoint->weights : NULL}, p->exact, p->n_threads};
+        sl_plan_subject s = {&config, tensors, p->exact, p->n_threads};
         if (!s.n_threads) s.n_threads = sl_cpu_count();
         status = sl_plan_make(&s, p, plan, error);
     }

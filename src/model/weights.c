@@ -10,11 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+sl_tensors sl_tensors_of(const sl_model *m) {
+    return (sl_tensors){m->gguf, m->checkpoint ? m->checkpoint->weights : NULL, m->joined, m->n_joined};
+}
+
 size_t sl_tensors_count(const sl_tensors *tensors) {
+    if (tensors->list) return tensors->n;
     return tensors->gguf ? sl_gguf_tensor_count(tensors->gguf) : sl_safetensors_count(tensors->safetensors);
 }
 
 const sl_tensor *sl_tensors_at(const sl_tensors *tensors, size_t index) {
+    if (tensors->list) return &tensors->list[index];
     return tensors->gguf ? sl_gguf_tensor_at(tensors->gguf, index) : sl_safetensors_at(tensors->safetensors, index);
 }
 

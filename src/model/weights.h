@@ -7,6 +7,7 @@
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "model/config.h"
+#include "model/model.h"
 #include "model/operators.h"
 #include "tensor/pack.h"
 #include "tensor/tensor.h"
@@ -15,8 +16,11 @@
 typedef struct sl_tensors {
     const sl_gguf *gguf;              /* exactly one of the two */
     const sl_safetensors *safetensors;
+    const sl_tensor *list; /* [n] in place of the file's own, where matrices were joined from parts (packed.h); or NULL */
+    size_t n;
 } sl_tensors;
 
+sl_tensors sl_tensors_of(const sl_model *model); /* none with a bare tokenizer */
 size_t sl_tensors_count(const sl_tensors *tensors);
 const sl_tensor *sl_tensors_at(const sl_tensors *tensors, size_t index);
 

@@ -23,6 +23,7 @@ void golden_models(golden *g, const char *directory);
 void golden_quant(golden *g, const char *directory);
 void golden_gguf(golden *g, const char *directory); /* quant/gguf: whole files of every family, called by golden_quant */
 void golden_bnb(golden *g, const char *directory); /* quant/bnb4bit, called by golden_quant */
+void golden_packed(golden *g, const char *directory); /* quant/gptq_awq and bnb_models, called by golden_quant */
 void golden_tokenizers(golden *g, const char *directory);
 void golden_templates(golden *g, const char *directory);
 void golden_real(golden *g, const char *directory);

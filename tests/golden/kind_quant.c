@@ -162,12 +162,14 @@ static void skip_case(golden *g, const char *path, const char *name) {
 }
 
 void golden_quant(golden *g, const char *directory) {
-    static const char *const later[] = {"bnb_models", "gptq_awq", "gguf_lora"};
+    static const char *const packed[] = {"bnb_models", "gptq_awq"}, *const later[] = {"gguf_lora"};
     char path[4096];
     if (sl_path_join(path, sizeof path, directory, "ggml") && sl_path_is_directory(path)) check_types(g, path);
     else golden_fail(g, directory, "holds no folder ggml");
     if (sl_path_join(path, sizeof path, directory, "gguf") && sl_path_is_directory(path)) golden_gguf(g, path);
     if (sl_path_join(path, sizeof path, directory, "bnb4bit") && sl_path_is_directory(path)) golden_bnb(g, path);
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++)
+        if (sl_path_join(path, sizeof path, directory, packed[i]) && sl_path_is_directory(path)) golden_packed(g, path);
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (sl_path_join(path, sizeof path, directory, later[i]) && sl_path_is_directory(path))
             golden_each(path, skip_case, g);
