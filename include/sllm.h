@@ -111,6 +111,9 @@ typedef struct sllm_model_params {
     bool exact;      /* f32 activations and sums, as the reference data; false: activations rounded to int8 per block
                         for quantised weights (float weights keep float activations either way) */
     bool vocab_only; /* load configuration, tokenizer and template only; such a model cannot make sessions */
+    bool load_in_nf4;  /* float matrices of the blocks become NF4 while loading, as bitsandbytes does: blocks of 64; the
+                          embedding, the output matrix, norms and what is quantised already stay as they are */
+    bool double_quant; /* with load_in_nf4: the blocks' largest values in 8 bits (their values, not their memory) */
     bool (*on_progress)(void *user, double fraction); /* may be NULL; false cancels */
     void *user;
 } sllm_model_params;

@@ -9,7 +9,6 @@
 #include <immintrin.h>
 #endif
 
-#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are never passed between files */
 #define LANES static inline __attribute__((always_inline))
 
 typedef float v8 __attribute__((vector_size(32)));
@@ -37,9 +36,9 @@ LANES v8 v_round(v8 a) {
     return (a + magic) - magic;
 }
 /* Across the lanes, in one order: (0 + 4) + (1 + 5) and (2 + 6) + (3 + 7). */
-LANES v8 v_halves(v8 a) { return __builtin_shuffle(a, (v8i){4, 5, 6, 7, 0, 1, 2, 3}); }
-LANES v8 v_pairs(v8 a) { return __builtin_shuffle(a, (v8i){1, 0, 3, 2, 5, 4, 7, 6}); }
-LANES v8 v_quarters(v8 a) { return __builtin_shuffle(a, (v8i){2, 3, 0, 1, 6, 7, 4, 5}); }
+LANES v8 v_halves(v8 a) { return __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3); }
+LANES v8 v_pairs(v8 a) { return __builtin_shufflevector(a, a, 1, 0, 3, 2, 5, 4, 7, 6); }
+LANES v8 v_quarters(v8 a) { return __builtin_shufflevector(a, a, 2, 3, 0, 1, 6, 7, 4, 5); }
 LANES float v_sum(v8 a) {
     a += v_halves(a);
     a += v_pairs(a);

@@ -264,5 +264,42 @@ class Measure(Case):
         self.fails(2, "compare", q8, q4, "--text", self.write("few", "a b"), says="at least 512")
 
 
+class Packed(Case):
+    def test_folders_of_others(self):
+        for folder in (("gptq_awq", "gptq-4bit-g32-actorder"), ("gptq_awq", "awq-4bit-g32-gemm"), ("bnb_models", "qwen2-nf4-dq")):
+            path = shared_golden("quant", *folder)
+            tokens = ",".join(str(5 + 7 * i) for i in range(20))
+            found = self.works("compare", path, path, "--ids", tokens, "--json").json()["predictions"]
+            self.assertEqual(found["max_difference"], 0)
+            self.works("plan", path)
+
+    def test_damaged(self):
+        """Parts that do not fit together are named."""
+        source = shared_golden("quant", "gptq_awq", "gptq-4bit-g32")
+        base = "model.layers.0.mlp.down_proj"
+        tensors = read_safetensors(os.path.join(source, "model.safetensors"))
+        kind, shape, data = tensors[base + ".g_idx"]
+        for name, change in ((".g_idx", (kind, shape, struct.pack("<i", 99) + data[4:])), (".scales", None), (".qzeros", (kind, [5], data[:20]))):
+            damaged = dict(tensors)
+            if change:
+                damaged[base + name] = change
+            else:
+                del damaged[base + name]
+            folder = self.path("m" + name)
+            os.mkdir(folder)
+            os.symlink(os.path.abspath(os.path.join(source, "config.json")), os.path.join(folder, "config.json"))
+            write_safetensors(os.path.join(folder, "model.safetensors"), damaged)
+            self.fails(1, "compare", folder, folder, "--ids", "1,2", "--exact", says=base + name)
+
+    def test_load_in_4bit(self):
+        text, source = self.write("text.txt", WORDS * 100), tiny_model("llama32-h256", "llama32-h256-f16.gguf")
+        values = [self.works("perplexity", source, "--text", text, "--ctx", "64", "--exact", "--json", *more).json()["mean_nll"]
+                  for more in ([], ["--load-in-4bit", "nf4"], ["--load-in-4bit", "nf4", "--double-quant"])]
+        self.assertEqual(len(set(values)), 3)
+        for value in values:
+            self.assertLess(abs(value - values[0]), 0.3)
+        self.fails(2, "perplexity", source, "--text", text, "--load-in-4bit", "q4", says="nf4")
+
+
 if __name__ == "__main__":
     main()

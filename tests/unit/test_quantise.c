@@ -1,6 +1,7 @@
 /* The quantisers: what the golden figures do not say. */
 #include "base/cpu.h"
 #include "base/rng.h"
+#include "tensor/bnb.h"
 #include "tensor/codes.h"
 #include "tensor/quantise.h"
 #include "tensor/quantise_table.h"
@@ -152,6 +153,20 @@ static void test_odd_importance(void **state) {
     }
 }
 
+/* The element type and bitsandbytes' own layout hold the same codes and largest values. */
+static void test_nf4_is_bitsandbytes(void **state) {
+    static float x[N], absmax[N / 64];
+    static uint8_t blocks[N * 4], packed[N / 2];
+    (void)state;
+    fill(x, N, 7, 2);
+    sl_quantise_rows(SL_NF4, x, ROWS, COLUMNS, NULL, blocks);
+    sl_bnb4_quantise(SL_BNB_NF4, x, N, 64, packed, absmax);
+    for (int b = 0; b < N / 64; b++) {
+        assert_memory_equal(blocks + 36 * b, &absmax[b], 4);
+        assert_memory_equal(blocks + 36 * b + 4, packed + 32 * b, 32);
+    }
+}
+
 static void test_floats(void **state) {
     float x[4] = {1.0f, -0.1f, 65504.0f, 1e-8f}, y[4];
     uint16_t bits[4];
@@ -170,6 +185,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_set_codes_undoes_unpack), cmocka_unit_test(test_tables_agree), cmocka_unit_test(test_odd_rows),
         cmocka_unit_test(test_importance_helps), cmocka_unit_test(test_odd_importance), cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_nf4_is_bitsandbytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
