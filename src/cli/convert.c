@@ -31,7 +31,7 @@ static int show_report(cli_app *app, const char *report, const char *out) {
     cli_printf(app, "%s: %lld tensors, %s\n", out, (long long)tensors, bytes);
     if (resumed) cli_printf(app, "  %lld of them were there from an earlier, interrupted run\n", (long long)resumed);
     const sl_json *list = sl_json_get(root, "warnings");
-    for (const sl_json *w = list ? list->first : NULL; w; w = w->next) cli_printf(app, "  note: %s\n", w->text);
+    for (const sl_json *w = list ? list->first : NULL; w; w = w->next) fprintf(stderr, "sllm: convert: note: %s\n", w->text);
     sl_arena_free(&arena);
     return CLI_OK;
 }

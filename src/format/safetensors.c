@@ -395,6 +395,10 @@ const sl_tensor *sl_safetensors_get(const sl_safetensors *file, const char *name
 
 const sl_json *sl_safetensors_metadata(const sl_safetensors *file) { return file->shards[0].metadata; }
 
+const char *sl_safetensors_path(const sl_safetensors *file, size_t index) {
+    return index < file->n_shards ? file->shards[index].path : NULL;
+}
+
 uint64_t sl_safetensors_file_bytes(const sl_safetensors *file) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < file->n_shards; i++) bytes += file->shards[i].size;

@@ -23,6 +23,8 @@ const sl_tensor *sl_safetensors_at(const sl_safetensors *file, size_t index);
 const sl_tensor *sl_safetensors_get(const sl_safetensors *file, const char *name); /* NULL: absent */
 const sl_json *sl_safetensors_metadata(const sl_safetensors *file); /* __metadata__ of the first shard, NULL: none */
 uint64_t sl_safetensors_file_bytes(const sl_safetensors *file);     /* all shards */
+/* Path of shard `index`, in the order in which they were opened; NULL past the end. Borrowed. */
+const char *sl_safetensors_path(const sl_safetensors *file, size_t index);
 
 /* Streaming writer of one or more tensors, declared first, written in order; a temporary file until _finish. */
 typedef struct sl_safetensors_writer sl_safetensors_writer;

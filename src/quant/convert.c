@@ -3,11 +3,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
-#include "base/text.h"
 #include "model/weights.h"
 #include "tensor/quantise.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,32 +28,22 @@ static bool on_hash(void *user, uint64_t done, uint64_t total) {
     return !h->params->on_progress || h->params->on_progress(h->params->user, "reading", h->before + done, h->total);
 }
 
-static int is_weights(const struct dirent *entry) {
-    return !strncmp(entry->d_name, "model", 5) && sl_ends_with(entry->d_name, ".safetensors");
-}
-
-/* SHA-256 of the one file of weights; of several: of their digests and names, in the names' order. */
-static sllm_status hash_source(const char *folder, const sl_convert_params *params, uint64_t total, char hex[65],
-                               sllm_error *error) {
-    struct dirent **names = NULL;
-    int n = scandir(folder, &names, is_weights, alphasort);
-    hashing h = {.params = params, .total = total};
+/* SHA-256 of the one file of weights that was opened; of several: of their digests, in the order of opening. */
+static sllm_status hash_source(const sl_safetensors *file, const sl_convert_params *params, char hex[65], sllm_error *error) {
+    hashing h = {.params = params, .total = sl_safetensors_file_bytes(file)};
     sl_buffer all = {0};
-    sllm_status status = n < 0 ? sl_fail_errno(error, "read", folder) : SLLM_OK;
-    for (int i = 0; i < n && !status; i++) {
-        char path[4096];
-        sl_mapping file;
-        if (!sl_path_join(path, sizeof path, folder, names[i]->d_name)) continue;
+    sllm_status status = SLLM_OK;
+    const char *path;
+    for (size_t i = 0; (path = sl_safetensors_path(file, i)) && !status; i++) {
+        sl_mapping one;
         status = sl_sha256_file(path, hex, on_hash, &h, error);
-        sl_buffer_printf(&all, "%s  %s\n", hex, names[i]->d_name);
-        if (!status && !sl_mapping_open(path, &file, NULL)) {
-            h.before += file.size;
-            sl_mapping_close(&file);
-        }
+        sl_buffer_printf(&all, "%s\n", hex);
+        if (status || sl_mapping_open(path, &one, error)) break;
+        h.before += one.size;
+        sl_mapping_close(&one);
     }
-    if (!status && n != 1) sl_sha256_hex(all.data ? all.data : "", all.length, hex);
-    for (int i = 0; i < n; i++) free(names[i]);
-    free(names);
+    if (!status && sl_safetensors_path(file, 1)) sl_sha256_hex(all.data ? all.data : "", all.length, hex);
+    if (!status && all.failed) status = sl_fail_memory(error, "the source's digests", 0);
     sl_buffer_free(&all);
     return status;
 }
@@ -211,21 +199,38 @@ static sllm_status write_all(converting *c, const sl_convert_list *list, sllm_er
     return status;
 }
 
-/* A file that says something else than its source is worse than none. */
-static sllm_status verify(const sl_model *model, const char *path, bool split, sllm_error *error) {
+/* A file that says something else than its source is worse than none: the header is read back, with holes for tensors,
+ * before the first of them is written. */
+static sllm_status verify(const converting *c, const sl_convert_list *list, const sl_gguf_fields *fields,
+                          const char *out_path, sllm_error *error) {
+    static const sl_gguf_writer_params whole = {0};
+    sl_gguf_writer *writer = NULL;
     sl_gguf *gguf = NULL;
     sl_arena arena = {0};
+    sl_buffer name = {0}, part = {0};
     sl_config config;
     const char *what;
-    if (split) return SLLM_OK; /* the first part's name is the writer's; the header is the same */
-    sllm_status status = sl_gguf_open(path, &gguf, error);
+    size_t done;
+    sl_tensor *tensors = calloc(list->n, sizeof *tensors);
+    sl_buffer_printf(&name, "%s.check", out_path);
+    sl_buffer_printf(&part, "%s.check.part", out_path);
+    for (size_t i = 0; tensors && i < list->n; i++) tensors[i] = list->items[i].out;
+    sllm_status status = tensors && !name.failed && !part.failed ? SLLM_OK : sl_fail_memory(error, "the list of tensors", 0);
+    if (!status) status = sl_gguf_writer_new(name.data, fields, tensors, list->n, &whole, &writer, &done, error);
+    for (size_t i = 0; i < list->n && list->items[i].vector && !status; i++)
+        status = sl_gguf_writer_write(writer, list->items[i].vector, (size_t)list->items[i].out.bytes, error);
+    if (!status && truncate(part.data, (off_t)sl_gguf_writer_bytes(writer)) < 0) status = sl_fail_errno(error, "write", part.data);
+    if (!status) status = sl_gguf_open(part.data, &gguf, error);
     if (!status) status = sl_config_from_gguf(gguf, &arena, &config, error);
-    if (!status && !sl_convert_same(&model->config, &config, &what))
+    if (!status && !sl_convert_same(&c->model->config, &config, &what))
         status = sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: a GGUF file cannot say what this model's configuration says: %s",
-                         model->path, what);
-    sl_arena_free(&arena);
+                         c->model->path, what);
     sl_gguf_close(gguf);
-    if (status) unlink(path);
+    sl_arena_free(&arena);
+    if (writer) sl_gguf_writer_abandon(writer, false);
+    sl_buffer_free(&name);
+    sl_buffer_free(&part);
+    free(tensors);
     return status;
 }
 
@@ -247,14 +252,14 @@ sllm_status sl_convert(sl_model *model, const char *recipe, const char *out_path
     for (size_t i = 0; i < list.n; i++) result->bytes_out += list.items[i].out.bytes;
     result->n_tensors = list.n;
     result->bytes_in = sl_safetensors_file_bytes(model->checkpoint->weights);
-    if (!status) status = hash_source(model->path, params, result->bytes_in, result->source_sha256, error);
+    if (!status) status = hash_source(model->checkpoint->weights, params, result->source_sha256, error);
     if (!status) status = put_fields(&c, recipe, &fields, error);
+    if (!status) status = verify(&c, &list, &fields, out_path, error);
     if (!status) status = allocate(&c, &list, error);
     if (!status) status = open_writer(&c, &list, &fields, recipe, out_path, error);
     if (!status) status = write_all(&c, &list, error);
     if (!status) status = sl_gguf_writer_finish(c.writer, error);
     else sl_gguf_writer_abandon(c.writer, status == SLLM_ERROR_CANCELLED || status == SLLM_ERROR_IO);
-    if (!status) status = verify(model, out_path, params->split_bytes > 0, error);
     if (!status && params->on_progress) params->on_progress(params->user, "converting", result->bytes_out, result->bytes_out);
     for (int i = 0; c.scratch && i < sl_pool_threads(model->pool); i++) free(c.scratch[i]);
     free(c.scratch);

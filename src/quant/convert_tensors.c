@@ -154,13 +154,13 @@ sllm_status sl_convert_tensors(const sl_model *m, sl_type type, sl_convert_list 
     const sl_weights *w = m->weights;
     int64_t width = m->config.n_embd;
     *l = (sl_convert_list){0};
+    add_frequencies(l, m); /* first: reading the configuration back needs them, and nothing else of the data */
     add_matrix(l, SL_SLOT_EMBED, 0, &w->embed, type);
     add_matrix(l, SL_SLOT_POSITIONS, 0, &w->positions, SL_F32);
     for (int i = 0; i < m->config.n_layers; i++) add_block(l, m, i, type);
     add_vector(l, SL_SLOT_FINAL_NORM, 0, ".weight", w->final_norm, width);
     add_vector(l, SL_SLOT_FINAL_NORM, 0, ".bias", w->final_norm_bias, width);
     if (w->output.data != w->embed.data) add_matrix(l, SL_SLOT_OUTPUT, 0, &w->output, type);
-    add_frequencies(l, m);
     for (size_t i = 0; i < l->n; i++) {
         sl_tensor *t = &l->items[i].out;
         t->n_elements = 1;

@@ -1,6 +1,6 @@
 """Converting, quantising, and measuring what it cost: convert, quantize, perplexity, compare --text."""
+import hashlib
 import os
-import re
 import signal
 import struct
 import subprocess
@@ -189,8 +189,8 @@ class Convert(Case):
         """A folder with a tokenizer: the file gives the same ids."""
         source = self.path("folder")
         os.mkdir(source)
-        for name in ("config.json", "model.safetensors"):
-            os.symlink(os.path.abspath(os.path.join(self.folder_of("llama32"), name)), os.path.join(source, name))
+        for name, link in (("config.json", "config.json"), ("model.safetensors", "weights.safetensors")):
+            os.symlink(os.path.abspath(os.path.join(self.folder_of("llama32"), name)), os.path.join(source, link))
         for name in ("tokenizer.json", "tokenizer_config.json"):
             os.symlink(os.path.abspath(shared_golden("quant", "gguf", "llama32", name)), os.path.join(source, name))
         out, text = self.path("m.gguf"), "It's 12345 o'clock:\n\n  don't WAIT, na\u00efve \u4f60\u597d \U0001f600!!"
@@ -200,7 +200,8 @@ class Convert(Case):
         self.assertEqual(ids, self.works("tokenize", out, text, "--json").out)
         metadata = self.works("inspect", out, "--metadata", "--json").json()["metadata"]
         self.assertEqual(metadata["general.license"], "mit")
-        self.assertTrue(re.fullmatch("[0-9a-f]{64}", metadata["sllm.source.sha256"]))
+        self.assertEqual(metadata["sllm.source.sha256"],
+                         hashlib.sha256(contents(os.path.join(source, "weights.safetensors"))).hexdigest())
         self.fails(1, "convert", source, "-o", out, "--pre", "gpt-2", says="pre-tokeniser")
 
     def test_bad_input(self):
