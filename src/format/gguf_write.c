@@ -74,7 +74,7 @@ static sllm_status open_journal(sl_gguf_writer *w, const char *recipe, sllm_erro
     if (!status && (line.failed || there.failed)) status = sl_fail_memory(error, w->journal, 0);
     if (!status && there.length >= line.length && !memcmp(there.data, line.data, line.length))
         w->n_finished = there.length - line.length < w->count ? there.length - line.length : w->count;
-    else if (!status && (ftruncate(w->journal_fd, 0) < 0 || pwrite(w->journal_fd, line.data, line.length, 0) < 0 ||
+    else if (!status && (ftruncate(w->journal_fd, 0) < 0 || pwrite(w->journal_fd, line.data, line.length, 0) != (ssize_t)line.length ||
                          lseek(w->journal_fd, 0, SEEK_END) < 0))
         status = sl_fail_errno(error, "write", w->journal);
     sl_buffer_free(&line);

@@ -1,11 +1,11 @@
 #include "quant/sensitivity.h"
 
 #include "base/error.h"
+#include "eval/divergence.h"
 #include "model/kv.h"
 #include "model/weights.h"
 #include "tensor/quantise.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,26 +37,11 @@ typedef struct meter {
 
 /* ---------------------------------------------------------------- divergence */
 
-static double log_sum(const float *x, int n, float *largest) {
-    double sum = 0;
-    *largest = x[0];
-    for (int i = 1; i < n; i++) *largest = x[i] > *largest ? x[i] : *largest;
-    for (int i = 0; i < n; i++) sum += expf(x[i] - *largest);
-    return log(sum);
-}
-
 static void diverge(void *user, int64_t t, int thread) {
     meter *m = user;
     int n = m->model->config.n_vocab;
-    const float *p = m->base + t * n, *q = m->now + t * n;
-    float p_top, q_top;
-    double p_sum = log_sum(p, n, &p_top), q_sum = log_sum(q, n, &q_top), total = 0, shift = q_sum - p_sum;
     (void)thread;
-    for (int i = 0; i < n; i++) {
-        float a = p[i] - p_top, b = q[i] - q_top;
-        total += (double)expf(a) * ((double)(a - b) + shift);
-    }
-    m->positions[t] = total * exp(-p_sum);
+    m->positions[t] = sl_divergence_of(m->base + t * n, m->now + t * n, n, 0).kld;
 }
 
 static sllm_status compute(meter *m, float *logits) {
