@@ -119,7 +119,6 @@ static sllm_status open_source(job *j) {
         if (!status && !j->model->gguf)
             status = sl_fail(j->error, SLLM_ERROR_ARGUMENT, "%s: a checkpoint folder: `sllm convert` makes a GGUF file of it "
                              "first", j->in);
-        if (!status) status = calibrate(j);
     } else if (!status) {
         status = sl_gguf_open(j->in, &j->file, j->error);
     }
@@ -137,34 +136,38 @@ static sllm_status open_source(job *j) {
 
 /* ---------------------------------------------------------------- the search */
 
-/* What the file takes beside the tensors that are up for choice. */
-static uint64_t fixed_bytes(const job *j, const sl_choices *choices) {
-    uint64_t tensors = 0, fixed = 64 * (uint64_t)j->plan.n + 4096;
+static bool has_budget(const job *j) { return j->params->budget_bytes || j->params->bits != 0; }
+
+/* What the budget leaves for the tensors that are up for choice; *fixed: what else counts against it. */
+static uint64_t room_of(const job *j, uint64_t *fixed) {
+    uint64_t tensors = 0, weights = 0, kept = 64 * (uint64_t)j->plan.n + 4096;
     for (size_t i = 0; i < j->plan.n; i++) {
-        tensors += j->plan.items[i].source->bytes;
-        if (!choices[i].n) fixed += sl_quantise_item_bytes(&j->plan.items[i]);
+        const sl_quantise_item *item = &j->plan.items[i];
+        tensors += item->source->bytes;
+        if (sl_sensitivity_chooses(item)) weights += item->source->n_elements;
+        else kept += sl_quantise_item_bytes(item);
     }
-    return fixed + (sl_gguf_file_bytes(j->source) > tensors ? sl_gguf_file_bytes(j->source) - tensors : 0);
+    *fixed = 0;
+    if (j->params->bits != 0) return (uint64_t)(j->params->bits / 8 * (double)weights);
+    *fixed = kept + (sl_gguf_file_bytes(j->source) > tensors ? sl_gguf_file_bytes(j->source) - tensors : 0);
+    return j->params->budget_bytes > *fixed ? j->params->budget_bytes - *fixed : 0;
 }
 
-static uint64_t choosable_weights(const job *j, const sl_choices *choices) {
-    uint64_t n = 0;
+/* Before minutes go into measuring. */
+static sllm_status check_budget(const job *j) {
+    uint64_t fixed, least = 0, room = room_of(j, &fixed);
     for (size_t i = 0; i < j->plan.n; i++)
-        if (choices[i].n) n += j->plan.items[i].source->n_elements;
-    return n;
+        if (sl_sensitivity_chooses(&j->plan.items[i])) least += sl_sensitivity_least_bytes(&j->plan.items[i]);
+    if (!has_budget(j) || least <= room) return SLLM_OK;
+    return sl_fail(j->error, SLLM_ERROR_ARGUMENT, "the budget cannot be met: with the smallest types %s takes %" PRIu64
+                   " bytes", j->params->bits != 0 ? "all matrices together" : "the file", least + fixed);
 }
 
 static sllm_status apply_budget(job *j, const sl_choices *choices, int *chosen) {
-    uint64_t fixed = fixed_bytes(j, choices), least, room;
-    if (j->params->bits != 0) {
-        room = (uint64_t)(j->params->bits / 8 * (double)choosable_weights(j, choices));
-        fixed = 0;
-    } else {
-        room = j->params->budget_bytes > fixed ? j->params->budget_bytes - fixed : 0;
-    }
+    uint64_t fixed, least, room = room_of(j, &fixed);
     if (!sl_choose_types(choices, j->plan.n, room, chosen, &least))
-        return sl_fail(j->error, SLLM_ERROR_ARGUMENT, "the budget cannot be met: with the smallest types %s takes %" PRIu64
-                       " bytes", j->params->bits != 0 ? "all matrices together" : "the file", least + fixed);
+        return sl_fail(j->error, SLLM_ERROR_ARGUMENT, "the budget cannot be met: the best types for each tensor take %" PRIu64
+                       " bytes at least", least + fixed);
     j->expected_loss = 0;
     for (size_t i = 0; i < j->plan.n; i++) {
         if (!choices[i].n) continue;
@@ -175,7 +178,7 @@ static sllm_status apply_budget(job *j, const sl_choices *choices, int *chosen) 
 }
 
 static sllm_status search(job *j) {
-    if (!j->params->budget_bytes && j->params->bits == 0) return SLLM_OK;
+    if (!has_budget(j)) return SLLM_OK;
     sl_choices *choices = calloc(j->plan.n, sizeof *choices);
     int *chosen = calloc(j->plan.n, sizeof *chosen);
     sllm_status status = SLLM_OK;
@@ -279,6 +282,20 @@ static sllm_status write_report(const job *j, const sl_quantise_result *r, char 
 
 /* ---------------------------------------------------------------- the whole */
 
+/* Planned before the calibration, which takes minutes, so that whatever is wrong with the request is said first; and
+ * after it once more, since mixes look at whether there is importance. */
+static sllm_status plan(job *j) {
+    j->quant.importance = j->importance;
+    sllm_status status = sl_quantise_plan_new(j->source, j->in, &j->quant, &j->plan, j->error);
+    if (!status) status = check_budget(j);
+    if (status || !j->params->calibration) return status;
+    status = calibrate(j);
+    if (status || j->quant.importance) return status;
+    sl_quantise_plan_free(&j->plan);
+    j->quant.importance = j->importance;
+    return sl_quantise_plan_new(j->source, j->in, &j->quant, &j->plan, j->error);
+}
+
 static void finish(job *j) {
     sl_quantise_plan_free(&j->plan);
     sl_buffer_free(&j->recipe);
@@ -306,11 +323,10 @@ sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_p
         j.quant.pure = params->pure;
         j.quant.requantise = params->requantize;
         j.quant.allow_nonfinite = params->allow_nonfinite;
-        j.quant.importance = j.importance;
         j.quant.split_bytes = params->split_bytes;
         j.quant.on_progress = params->on_progress;
         j.quant.user = params->user;
-        status = sl_quantise_plan_new(j.source, in, &j.quant, &j.plan, error);
+        status = plan(&j);
     }
     if (!status) status = search(&j);
     if (!status && !write_recipe(&j)) status = sl_fail_memory(error, "the recipe", 0);

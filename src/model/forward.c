@@ -341,13 +341,21 @@ static void final_norm_row(const sl_run *run, int i, int thread) {
              run->weights->final_norm, run->weights->final_norm_bias);
 }
 
-/* out: [n_wanted, n_vocab] */
-static void run_logits(sl_run *run, float *out) {
+/* What the output matrix meets, of the wanted rows, into work->y [n_wanted, n_embd]. */
+static void run_final_norm(const sl_run *run) {
     const sl_config *c = run->config;
     sl_run rows = *run;
     rows.n = run->n_wanted;
     sl_run_tokens(&rows, final_norm_row);
     sl_run_observe(run, SL_SLOT_OUTPUT, -1, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd);
+}
+
+/* out: [n_wanted, n_vocab] */
+static void run_logits(sl_run *run, float *out) {
+    const sl_config *c = run->config;
+    sl_run rows = *run;
+    rows.n = run->n_wanted;
+    run_final_norm(run);
     sl_act act = sl_run_activations(&rows, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd,
                                     sl_run_rounds(run, &run->weights->output));
     sl_matmul(run->model->pool, run->arithmetic, &run->weights->output, -1, &act, NULL, out, (size_t)c->n_vocab);
@@ -462,6 +470,7 @@ static sllm_status run_parts(sl_run *run, const sl_part *parts, int n_parts, con
         fill_chunk(run, parts, n_parts, &part);
         if (!run_chunk(run, params))
             return sl_fail(error, SLLM_ERROR_CANCELLED, "cancelled after %d positions", done);
+        if (!logits && params->observe && run->n_wanted) run_final_norm(run);
         if (logits && run->n_wanted) {
             run_logits(run, logits);
             logits += (size_t)run->n_wanted * (size_t)run->config->n_vocab;
@@ -492,5 +501,6 @@ sllm_status sl_forward(const sl_model *model, sl_work *work, sl_kv *kv, const in
                        const sl_forward_params *params, sllm_error *error) {
     sl_part part = {.kv = kv, .ids = ids, .n = n};
     if (params && params->logits && n > 0) part.n_logits = params->all_logits ? n : 1;
+    else if (params && params->observe && n > 0) part.n_logits = n;
     return sl_forward_batch(model, work, &part, 1, params, error);
 }

@@ -98,7 +98,8 @@ typedef struct sl_forward_params {
     void (*tap)(void *user, int layer, int first_position, int n, const float *x);
     /* Sees the inputs of products before they are rounded: x [n, width], `stride` floats apart, of block `layer` (-1: the
      * output matrix) and, where `expert` is not -1, of that expert. Products that share their inputs come as one: QKV for
-     * q, k and v, UP for gate and up. Logits must be wanted for OUTPUT to come. May be NULL. */
+     * q, k and v, UP for gate and up. OUTPUT comes for the positions whose logits are wanted; from sl_forward without
+     * logits, for all: the norm is computed, the product is not. May be NULL. */
     void (*observe)(void *user, sl_slot slot, int layer, int expert, const float *x, int64_t n, int64_t width,
                     size_t stride);
     bool (*is_cancelled)(void *user); /* asked between chunks and between their blocks; may be NULL */

@@ -199,7 +199,6 @@ static sllm_status keep_all(collector *k, sl_importance *im, sllm_error *error) 
     return status ? status : sl_importance_finish(im, error);
 }
 
-/* Positions whose logits are computed only so that the output matrix's inputs are seen. */
 static sllm_status run_chunks(collector *k, const int32_t *ids, int n_chunks, int n_ctx,
                               bool (*on_progress)(void *, const char *, uint64_t, uint64_t), void *user, sllm_error *error) {
     const sl_model *model = k->model;
@@ -209,9 +208,8 @@ static sllm_status run_chunks(collector *k, const int32_t *ids, int n_chunks, in
     sl_work *work = NULL;
     sl_kv_type type;
     int32_t *chunk = malloc((size_t)n_ctx * sizeof *chunk);
-    float *logits = malloc((size_t)model->config.n_vocab * sizeof *logits);
-    sl_forward_params params = {.logits = logits, .observe = observe, .user = k};
-    sllm_status status = chunk && logits ? SLLM_OK : sl_fail_memory(error, "a chunk of text", 0);
+    const sl_forward_params params = {.observe = observe, .user = k};
+    sllm_status status = chunk ? SLLM_OK : sl_fail_memory(error, "a chunk of text", 0);
     if (!status) status = sl_kv_type_choose(&model->config, SLLM_KV_AUTO, model->exact, model->weights->only_f32, &type, error);
     if (!status) status = sl_kv_pool_new(model, type, (n_ctx + SL_PAGE - 1) / SL_PAGE, &pages, error);
     if (!status) status = sl_kv_new(pages, n_ctx, &kv, error);
@@ -229,7 +227,6 @@ static sllm_status run_chunks(collector *k, const int32_t *ids, int n_chunks, in
     if (kv) sl_kv_free(kv);
     if (pages) sl_kv_pool_free(pages);
     free(chunk);
-    free(logits);
     return status;
 }
 

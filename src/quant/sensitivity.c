@@ -73,7 +73,7 @@ static void swap_everywhere(sl_weights *w, const sl_config *c, const void *from,
     }
 }
 
-static bool is_choosable(const sl_quantise_item *item) {
+bool sl_sensitivity_chooses(const sl_quantise_item *item) {
     return item->changes && sl_role_is_quantised(item->role, item->source->n_dims);
 }
 
@@ -161,7 +161,7 @@ static int make_groups(meter *m, int band) {
     for (size_t i = 0; i < m->plan->n; i++) {
         const sl_quantise_item *item = &m->plan->items[i];
         m->group[i] = -1;
-        if (!is_choosable(item) || item->role.layer >= m->model->config.n_layers) continue;
+        if (!sl_sensitivity_chooses(item) || item->role.layer >= m->model->config.n_layers) continue;
         int *g = &known[(int)item->role.slot * bands + (item->role.layer < 0 ? 0 : 1 + item->role.layer / band)];
         if (*g < 0) *g = m->n_groups++;
         m->group[i] = *g;
@@ -247,15 +247,27 @@ static int by_bytes(const void *a, const void *b) {
     return x->loss < y->loss ? -1 : x->loss > y->loss;
 }
 
+/* A type that the item could take: in GGUF files, with a writer, of blocks that divide its rows. */
+static bool could_take(const sl_quantise_item *item, sl_type type) {
+    const sl_type_info *info = sl_type_get(type);
+    if (info->ggml_id < 0 || !sl_type_is_written(type) || item->source->shape[item->source->n_dims - 1] % info->block) return false;
+    return info->is_quantised || (type == item->source->type && type != SL_F32);
+}
+
+uint64_t sl_sensitivity_least_bytes(const sl_quantise_item *item) {
+    uint64_t least = item->source->bytes, bytes;
+    for (int t = 0; t < SL_TYPE_COUNT; t++)
+        if (could_take(item, (sl_type)t) && sl_type_bytes((sl_type)t, item->source->n_elements, &bytes) && bytes < least)
+            least = bytes;
+    return least;
+}
+
 static sllm_status fill_choices(meter *m, size_t i, double group_error, sl_choices *c) {
     const sl_quantise_item *item = &m->plan->items[i];
-    int64_t columns = item->source->shape[item->source->n_dims - 1];
     for (int t = 0; t < SL_TYPE_COUNT; t++) {
-        const sl_type_info *info = sl_type_get((sl_type)t);
         sl_choice *x = &c->items[c->n];
-        if (info->ggml_id < 0 || !sl_type_is_written((sl_type)t) || columns % info->block || t == SL_F32) continue;
-        if (!info->is_quantised && (sl_type)t != item->source->type) continue;
-        double e = info->is_quantised ? error_of(m, item, (sl_type)t, NULL) : 0;
+        if (!could_take(item, (sl_type)t)) continue;
+        double e = sl_type_get((sl_type)t)->is_quantised ? error_of(m, item, (sl_type)t, NULL) : 0;
         if (e < 0) return sl_fail_memory(m->failure, item->source->name, 0);
         *x = (sl_choice){.type = (sl_type)t, .loss = group_error > 0 ? m->loss[m->group[i]] * e / group_error : 0};
         sl_type_bytes((sl_type)t, item->source->n_elements, &x->bytes);
@@ -290,7 +302,7 @@ static sllm_status fill_all(meter *m, sl_choices *choices) {
 static sllm_status prepare(meter *m, size_t n_ids) {
     const sl_config *c = &m->model->config;
     for (size_t i = 0; i < m->plan->n; i++)
-        if (is_choosable(&m->plan->items[i]) && sl_type_get(m->plan->items[i].source->type)->is_quantised)
+        if (sl_sensitivity_chooses(&m->plan->items[i]) && sl_type_get(m->plan->items[i].source->type)->is_quantised)
             return sl_fail(m->failure, SLLM_ERROR_ARGUMENT, "tensor %s is quantised already: what its errors cost can only "
                            "be measured from an f16, bf16 or f32 file", m->plan->items[i].source->name);
     m->group = calloc(m->plan->n, sizeof *m->group);

@@ -26,6 +26,10 @@ typedef struct sl_choices {
 sllm_status sl_sensitivity_measure(sl_model *model, const sl_quantise_plan *plan, const sl_quantise_params *params,
                                    const int32_t *ids, size_t n, sl_choices *choices, sllm_error *error);
 
+/* Whether the item is up for choice, and the least that any type would make of it. */
+bool sl_sensitivity_chooses(const sl_quantise_item *item);
+uint64_t sl_sensitivity_least_bytes(const sl_quantise_item *item);
+
 /* The choice for each tensor whose sum of losses is small while the sum of bytes stays within `budget`: the upgrade that
  * saves most for its bytes, again and again. chosen [n_tensors]: an index into its items. False when even the smallest
  * do not fit; *least is then what they take. */
