@@ -38,9 +38,14 @@ SLLM_API sllm_status sllm_convert(const char *in, const char *out, const sllm_co
 /* ---------------------------------------------------------------- quantise */
 
 typedef struct sllm_quantize_params {
-    const char *type;          /* a name of sllm_quantize_types; NULL with budget_bytes or bits: "Q4_K_M" */
+    const char *type;          /* a name of sllm_quantize_types or, for folders, of sllm_quantize_folder_types; NULL with
+                                  budget_bytes or bits: "Q4_K_M" */
     const char *const *rules;  /* [n_rules] "PATTERN=TYPE": a shell pattern over tensor names; the first that matches */
     size_t n_rules;
+    const char *method;        /* NULL or "round"; "gptq" (second-order) or "awq" (scaled inputs): both need calibration text */
+    bool act_order;            /* gptq: columns of large inputs first */
+    int group_size;            /* folders of int4 and int8: columns that share a scale; 0: 128 */
+    bool double_quant;         /* folders of nf4 and fp4: the blocks' largest values in 8 bits too */
     bool keep_output;          /* the matrix that makes logits stays as it is */
     bool pure;                 /* one type for all matrices */
     bool requantize;           /* allow sources that are quantised already */
@@ -62,6 +67,11 @@ typedef struct sllm_quantize_params {
 SLLM_API void sllm_quantize_params_init(sllm_quantize_params *params);
 /* The mixes by name, NULL-terminated: "Q4_K_M", ... */
 SLLM_API const char *const *sllm_quantize_types(void);
+/* The types of checkpoint folders, NULL-terminated: "nf4", "fp4" (bitsandbytes), "int4", "int8" (GPTQ's layout; int4 with
+ * the method awq: AWQ's). With one of them `in` is a checkpoint folder and `out` a folder to be made; rules, pure, budgets,
+ * importance, split_bytes and keep_output do not apply (SLLM_ERROR_ARGUMENT), and the report has bytes_in, bytes_out,
+ * quantized, copied (tensors) and recipe. */
+SLLM_API const char *const *sllm_quantize_folder_types(void);
 /* The GGUF file `in` (of a split: its first part) to the GGUF file `out`. *report (may be NULL; the caller frees it with
  * sllm_free): a JSON object with bytes_in, bytes_out, bits_per_weight, types, fallbacks[], requantized, nonfinite,
  * resumed, recipe and tensors[] (name, shape, from, to, bytes). Errors: _ARGUMENT (type, rule, budget that cannot be met,

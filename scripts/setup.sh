@@ -13,7 +13,7 @@ preset=${1:-release}
 [ $# -eq 0 ] || shift
 
 packages="gcc cmake ninja-build pkg-config libpcre2-dev libutf8proc-dev libyajl-dev zlib1g-dev libcurl4-openssl-dev \
-libzip-dev libsodium-dev libedit-dev libcmocka-dev libc6-dev dpkg-dev python3 python3-pip ca-certificates"
+libzip-dev libsodium-dev libopenblas0-pthread libedit-dev libcmocka-dev libc6-dev dpkg-dev python3 python3-pip ca-certificates"
 libraries="libpcre2-8 libutf8proc yajl zlib libcurl libzip libsodium libedit cmocka"
 tools="cc cmake ninja pkg-config python3"
 case $preset in

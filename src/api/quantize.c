@@ -1,10 +1,12 @@
 /* The public function that quantises: sources of importance, the plan, the search for types, the writing, the report. */
 #include "sllm_quant.h"
 
+#include "api/quantize_folder.h"
 #include "base/buffer.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "eval/text_ids.h"
 #include "model/model.h"
 #include "quant/quantise.h"
@@ -44,6 +46,7 @@ typedef struct job {
     char *patterns;
     sl_quantise_params quant;
     sl_quantise_plan plan;
+    sl_solve *solve;      /* with a method */
     double expected_loss; /* of the types that a budget chose; negative: none */
     sl_buffer recipe;
     sllm_error *error;
@@ -72,6 +75,15 @@ static sllm_status parse_rules(job *j) {
     return SLLM_OK;
 }
 
+static sllm_status check_method(job *j) {
+    const sllm_quantize_params *p = j->params;
+    sllm_status status = sl_quantize_method(p, &j->quant.method, j->error);
+    if (!status && (p->group_size || p->double_quant))
+        status = sl_fail(j->error, SLLM_ERROR_ARGUMENT, "groups and double quantisation are choices of the folder types: int4, int8, "
+                         "nf4, fp4");
+    return status;
+}
+
 static sllm_status check_arguments(job *j) {
     const sllm_quantize_params *p = j->params;
     if (!j->in || !*j->in || !j->out || !*j->out)
@@ -88,6 +100,8 @@ static sllm_status check_arguments(job *j) {
     if (p->importance && p->calibration && p->importance_out)
         return sl_fail(j->error, SLLM_ERROR_ARGUMENT, "importance is read from %s, so there is none to write to %s",
                        p->importance, p->importance_out);
+    sllm_status status = check_method(j);
+    if (status) return status;
     const char *type = p->type ? p->type : "Q4_K_M";
     j->quant.mix = sl_mix_find(type);
     if (!j->quant.mix)
@@ -191,6 +205,19 @@ static sllm_status search(job *j) {
     return status;
 }
 
+/* ---------------------------------------------------------------- solving */
+
+static sllm_status begin_solving(job *j) {
+    if (j->quant.method == SL_METHOD_ROUND) return SLLM_OK;
+    sl_solve_params p = {.method = j->quant.method, .act_order = j->params->act_order, .ids = j->ids, .n_ids = j->n_ids,
+                         .target = sl_quantise_plan_target, .user = &j->plan, .on_progress = j->params->on_progress,
+                         .progress_user = j->params->user};
+    sllm_status status = sl_quantise_check_finite(&j->plan, j->pool, j->error);
+    if (!status) status = sl_solve_new(j->model, &p, &j->solve, j->error);
+    j->quant.solve = j->solve;
+    return status;
+}
+
 /* ---------------------------------------------------------------- recipe and report */
 
 static bool write_recipe(job *j) {
@@ -201,13 +228,18 @@ static bool write_recipe(job *j) {
     else if (p->bits != 0) sl_buffer_printf(r, " --bits %g", p->bits);
     else sl_buffer_printf(r, " --type %s", sl_mix_name(j->quant.mix));
     for (size_t i = 0; i < p->n_rules; i++) sl_buffer_printf(r, " --tensor %s", p->rules[i]);
+    if (j->quant.method != SL_METHOD_ROUND) sl_buffer_printf(r, " --method %s%s", p->method, p->act_order ? " --act-order" : "");
     if (p->pure) sl_buffer_puts(r, " --pure");
     if (p->keep_output) sl_buffer_puts(r, " --keep-output");
     if (p->requantize) sl_buffer_puts(r, " --requantize");
     if (p->allow_nonfinite) sl_buffer_puts(r, " --allow-nonfinite");
     if (p->importance) sl_buffer_printf(r, " --importance %s", p->importance);
-    if (p->calibration)
-        sl_buffer_printf(r, " --calibrate %s (%zu tokens)", p->calibration_name ? p->calibration_name : "text", j->n_ids);
+    if (p->calibration) {
+        char hash[65];
+        sl_sha256_hex(p->calibration, p->calibration_length, hash);
+        sl_buffer_printf(r, " --calibrate %s (%zu tokens, SHA-256 %.16s)", p->calibration_name ? p->calibration_name : "text", j->n_ids,
+                         hash);
+    }
     sl_buffer_printf(r, " (sllm %s)", sllm_version());
     return !r->failed;
 }
@@ -297,6 +329,7 @@ static sllm_status plan(job *j) {
 }
 
 static void finish(job *j) {
+    sl_solve_free(j->solve);
     sl_quantise_plan_free(&j->plan);
     sl_buffer_free(&j->recipe);
     free(j->rules);
@@ -314,6 +347,7 @@ sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_p
     if (!params) params = &defaults;
     if (report) *report = NULL;
     if (error) *error = (sllm_error){0};
+    if (sl_is_folder_type(params->type)) return sl_quantize_folder(in, out, params, report, error);
     job j = {.params = params, .in = in, .out = out, .error = error, .expected_loss = -1};
     sl_quantise_result result;
     sllm_status status = check_arguments(&j);
@@ -329,6 +363,7 @@ sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_p
         status = plan(&j);
     }
     if (!status) status = search(&j);
+    if (!status) status = begin_solving(&j);
     if (!status && !write_recipe(&j)) status = sl_fail_memory(error, "the recipe", 0);
     if (!status) status = sl_quantise_write(&j.plan, &j.quant, j.recipe.data, out, j.pool, &result, error);
     if (!status && report) status = write_report(&j, &result, report);

@@ -10,11 +10,11 @@
 #include <string.h>
 
 typedef struct quantize_values {
-    const char *type, *budget, *calibrate, *importance, *importance_out, *split;
+    const char *type, *method, *budget, *calibrate, *importance, *importance_out, *split;
     cli_texts tensors;
     float bits;
-    int threads;
-    bool keep_output, pure, requantize, allow_nonfinite, json, list, pull;
+    int threads, group_size;
+    bool act_order, double_quant, keep_output, pure, requantize, allow_nonfinite, json, list, pull;
 } quantize_values;
 
 /* ---------------------------------------------------------------- output */
@@ -22,6 +22,8 @@ typedef struct quantize_values {
 static int print_list(cli_app *app) {
     const char *const *types = sllm_quantize_types();
     for (size_t i = 0; types[i]; i++) cli_printf(app, "%s\n", types[i]);
+    types = sllm_quantize_folder_types();
+    for (size_t i = 0; types[i]; i++) cli_printf(app, "%s (a checkpoint folder)\n", types[i]);
     return CLI_OK;
 }
 
@@ -61,6 +63,11 @@ static void print_report(cli_app *app, const sl_json *root, const char *out) {
     cli_format_bytes((uint64_t)number_of(root, "bytes_in"), before);
     cli_format_bytes((uint64_t)number_of(root, "bytes_out"), after);
     sl_json_double(sl_json_get(root, "bits_per_weight"), &bits);
+    if (sl_json_get(root, "quantized")) {
+        cli_printf(app, "%s: %s -> %s, %lld matrices quantised, %lld tensors as they were\n", out, before, after,
+                   (long long)number_of(root, "quantized"), (long long)number_of(root, "copied"));
+        return;
+    }
     cli_printf(app, "%s: %s -> %s, %.2f bits a weight\n", out, before, after, bits);
     const sl_json *types = sl_json_get(root, "types");
     for (const sl_json *t = types ? types->first : NULL; t; t = t->next)
@@ -96,7 +103,8 @@ static bool on_step(void *user, const char *what, uint64_t done, uint64_t total)
     char tokens[] = "tokens", tensors[] = "tensors";
     (void)user;
     if (!strcmp(what, "quantising")) return cli_progress(NULL, what, done, total);
-    return cli_progress(!strcmp(what, "calibrating") ? tokens : tensors, what, done, total);
+    bool counts_tokens = !strcmp(what, "calibrating") || !strcmp(what, "solving");
+    return cli_progress(counts_tokens ? tokens : tensors, what, done, total);
 }
 
 static int fill(cli_app *app, const quantize_values *v, sllm_quantize_params *p) {
@@ -104,6 +112,10 @@ static int fill(cli_app *app, const quantize_values *v, sllm_quantize_params *p)
     p->type = v->type;
     p->rules = v->tensors.items;
     p->n_rules = v->tensors.n;
+    p->method = v->method;
+    p->act_order = v->act_order;
+    p->group_size = v->group_size;
+    p->double_quant = v->double_quant;
     p->keep_output = v->keep_output;
     p->pure = v->pure;
     p->requantize = v->requantize;
@@ -160,11 +172,20 @@ static int run_quantize(cli_app *app, const void *given, int n_arguments, char *
 
 static const cli_option quantize_options[] = {
     {"type", 't', CLI_TEXT, "TYPE", .offset = offsetof(quantize_values, type),
-     .help = "Type or mix of types: q4_k_m, q8_0, iq4_xs, ... (--list)"},
+     .help = "Type or mix of types: q4_k_m, q8_0, iq4_xs, nf4, int4, ... (--list)"},
     {"list", 0, CLI_FLAG, .offset = offsetof(quantize_values, list), .help = "Name the types and stop"},
     {"tensor", 0, CLI_TEXTS, "PATTERN=TYPE", .offset = offsetof(quantize_values, tensors),
      .help = "Type of the tensors whose names match a shell pattern, as in 'blk.*.ffn_down=q6_k'; the first that matches "
              "counts"},
+    {"method", 0, CLI_TEXT, "NAME", .offset = offsetof(quantize_values, method),
+     .help = "round (the default); gptq: each column's error is made up for by the columns after it; awq: inputs are scaled so "
+             "that the columns that matter round better. Both need --calibrate"},
+    {"act-order", 0, CLI_FLAG, .offset = offsetof(quantize_values, act_order),
+     .help = "With gptq: columns of large inputs first"},
+    {"group-size", 0, CLI_INT, "N", NULL, 32, 1 << 20, .offset = offsetof(quantize_values, group_size),
+     .help = "For int4 and int8: columns that share a scale (128)"},
+    {"double-quant", 0, CLI_FLAG, .offset = offsetof(quantize_values, double_quant),
+     .help = "For nf4 and fp4: the blocks' scales in 8 bits too"},
     {"keep-output", 0, CLI_FLAG, .offset = offsetof(quantize_values, keep_output),
      .help = "Leave the matrix that makes the logits as it is"},
     {"pure", 0, CLI_FLAG, .offset = offsetof(quantize_values, pure),
@@ -200,7 +221,8 @@ const cli_command cli_command_quantize = {
     .arguments = "IN OUT",
     .summary = "Write a model in smaller types",
     .details = "IN is a GGUF file of f16, bf16 or f32 weights (`sllm convert` makes one from a checkpoint folder), OUT the "
-               "GGUF file to write. A mix such as q4_k_m gives each tensor a type by its role and layer, as the name "
+               "GGUF file to write. The types nf4, fp4 (bitsandbytes), int4 and int8 (GPTQ's layout; AWQ's with --method awq) make a "
+               "checkpoint folder OUT from a checkpoint folder IN.\n\nA mix such as q4_k_m gives each tensor a type by its role and layer, as the name "
                "promises everywhere. Where rows are no multiple of a type's block, the next type that fits is taken: Q4_K "
                "becomes Q5_0, Q5_K Q5_1, Q6_K Q8_0, Q2_K and Q3_K Q4_0, IQ4_XS IQ4_NL; the report lists these tensors.\n\n"
                "OUT appears when it is complete. A run that was interrupted goes on where it was when it is started again "

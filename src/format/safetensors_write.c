@@ -44,7 +44,7 @@ static sllm_status write_header_json(const char *path, const sl_tensor *tensors,
     sl_map names = {0};
     sllm_status status = SLLM_OK;
     *total = 0;
-    sl_buffer_putc(out, '{');
+    sl_buffer_puts(out, "{\"__metadata__\":{\"format\":\"pt\"}"); /* transformers wants to be told */
     for (size_t i = 0; i < count && !status; i++) {
         const sl_tensor *tensor = &tensors[i];
         uint64_t bytes, end = 0, other;

@@ -298,13 +298,22 @@ static bool is_cancelled(const sl_forward_params *params) {
     return params->is_cancelled && params->is_cancelled(params->user);
 }
 
+/* The chunk's rows of a stream that the caller keeps; one timeline, whose positions are the stream's rows. */
+static void copy_stream(const sl_run *run, float *stream, bool out) {
+    size_t width = (size_t)run->config->n_embd, n = (size_t)run->n * width;
+    float *rows = stream + (size_t)run->work->segments[0].first * width;
+    memcpy(out ? rows : run->work->x, out ? run->work->x : rows, n * sizeof *rows);
+}
+
 /* False: cancelled between two blocks. Nothing of the chunk counts then; its positions are computed again. */
 static bool run_chunk(sl_run *run, const sl_forward_params *params) {
     sl_run_tiles(run);
     sl_run_tokens(run, embed_token);
-    tap(run, params, -1);
+    if (params->stream && params->block >= 0) copy_stream(run, params->stream, false);
+    else tap(run, params, -1);
     for (size_t i = 0; i < run->weights->n_ops; i++) {
         run->op = &run->weights->ops[i];
+        if (params->stream && run->op->layer != params->block) continue;
         run->block = &run->weights->blocks[run->op->layer];
         run->layer = &run->config->layers[run->op->layer];
         operators[run->op->kind](run);
@@ -312,6 +321,7 @@ static bool run_chunk(sl_run *run, const sl_forward_params *params) {
         tap(run, params, run->op->layer);
         if (i + 1 < run->weights->n_ops && is_cancelled(params)) return false;
     }
+    if (params->stream) copy_stream(run, params->stream, true);
     return true;
 }
 
@@ -501,6 +511,6 @@ sllm_status sl_forward(const sl_model *model, sl_work *work, sl_kv *kv, const in
                        const sl_forward_params *params, sllm_error *error) {
     sl_part part = {.kv = kv, .ids = ids, .n = n};
     if (params && params->logits && n > 0) part.n_logits = params->all_logits ? n : 1;
-    else if (params && params->observe && n > 0) part.n_logits = n;
+    else if (params && params->observe && !params->stream && n > 0) part.n_logits = n;
     return sl_forward_batch(model, work, &part, 1, params, error);
 }

@@ -102,6 +102,10 @@ typedef struct sl_forward_params {
      * logits, for all: the norm is computed, the product is not. May be NULL. */
     void (*observe)(void *user, sl_slot slot, int layer, int expert, const float *x, int64_t n, int64_t width,
                     size_t stride);
+    /* Not NULL: only block `block` is computed, from the residual stream x [n, n_embd] that is given here and into the
+     * same; block -1: only the embedding, into it. sl_forward only, an empty timeline, no logits. */
+    float *stream;
+    int block;
     bool (*is_cancelled)(void *user); /* asked between chunks and between their blocks; may be NULL */
     void *user;
 } sl_forward_params;

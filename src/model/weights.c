@@ -411,6 +411,26 @@ sllm_status sl_weights_bind(const sl_tensors *tensors, sl_config *config, sl_are
     return b.status;
 }
 
+static const sl_tensor *named(const sl_tensors *tensors, const char *name) {
+    for (size_t i = 0; i < sl_tensors_count(tensors); i++)
+        if (!strcmp(sl_tensors_at(tensors, i)->name, name)) return sl_tensors_at(tensors, i);
+    return NULL;
+}
+
+const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer, const char *suffix) {
+    sl_tensors tensors = sl_tensors_of(model);
+    binder b = {.names = tensors.gguf ? sl_gguf_slots : model->config.family->names, .naming = &namings[0]};
+    char name[NAME_SIZE];
+    if (!b.names[slot]) return NULL;
+    for (size_t i = 0; !tensors.gguf && i < sizeof namings / sizeof *namings; i++) {
+        b.naming = &namings[i];
+        expand(&b, SL_SLOT_EMBED, 0, 0, ".weight", name);
+        if (named(&tensors, name)) break;
+    }
+    expand(&b, slot, layer, 0, suffix, name);
+    return named(&tensors, name);
+}
+
 /* ---------------------------------------------------------------- packing */
 
 static void add_matrix(sl_packer *packer, sl_tensor *w, sllm_status *status, sllm_error *error) {

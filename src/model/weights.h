@@ -61,6 +61,9 @@ typedef struct sl_weights {
     bool only_f32;       /* no matrix is narrower than f32: the KV cache then stays f32 in `fast` too */
 } sl_weights;
 
+/* The file's tensor of a slot (suffix ".weight" or ".bias"); NULL: it has none. */
+const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer, const char *suffix);
+
 /* Has every matrix that `fast` arithmetic multiplies packed at its first use (pack.h); the packer outlives the weights. */
 sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error);
 

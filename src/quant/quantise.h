@@ -9,6 +9,7 @@
 #include "format/gguf.h"
 #include "quant/importance.h"
 #include "quant/mix.h"
+#include "quant/solve.h"
 
 /* --tensor PATTERN=TYPE. The pattern is a shell's ("blk.*.ffn_down*"), matched against the whole name, with or without
  * ".weight". */
@@ -27,6 +28,8 @@ typedef struct sl_quantise_params {
     bool allow_nonfinite;      /* NaN and infinities become 0 in place of being refused */
     const sl_importance *importance; /* NULL: none */
     const char *importance_name;     /* file or text it comes from, for the recipe; may be NULL */
+    sl_method method;                /* GPTQ and AWQ: `solve` is asked for the tensors of blocks, which come in order then */
+    sl_solve *solve;                 /* NULL with SL_METHOD_ROUND */
     uint64_t split_bytes;            /* 0: one file */
     bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* false cancels */
     void *user;
@@ -44,7 +47,7 @@ typedef struct sl_quantise_plan {
     const sl_gguf *source;
     const char *path;        /* of the source */
     sl_mix_model model;
-    sl_quantise_item *items; /* [n], in the file's order */
+    sl_quantise_item *items; /* [n], in the file's order; with a method, what belongs to no block first, then block by block */
     size_t n;
     sl_arena arena;
 } sl_quantise_plan;
@@ -57,6 +60,8 @@ sllm_status sl_quantise_plan_new(const sl_gguf *source, const char *path, const 
 void sl_quantise_plan_free(sl_quantise_plan *plan);
 /* Gives item i another type (fallback included) once the search has chosen it. */
 void sl_quantise_plan_set(sl_quantise_plan *plan, size_t i, sl_type type);
+/* What sl_solve_params.target asks of a plan (user). */
+bool sl_quantise_plan_target(void *plan, const void *data, int64_t rows, int64_t columns, sl_target *target);
 uint64_t sl_quantise_item_bytes(const sl_quantise_item *item); /* as written */
 uint64_t sl_quantise_plan_bytes(const sl_quantise_plan *plan); /* of all tensors as written */
 
@@ -68,6 +73,9 @@ typedef struct sl_quantise_result {
     size_t n_requantised;         /* tensors quantised from a quantised form */
     size_t n_resumed;             /* tensors that an earlier run had finished */
 } sl_quantise_result;
+
+/* SLLM_ERROR_FORMAT names the tensor and element of the first value that is not finite, of tensors that change. */
+sllm_status sl_quantise_check_finite(const sl_quantise_plan *plan, sl_pool *pool, sllm_error *error);
 
 /* Writes the file. SLLM_ERROR_FORMAT names the tensor and element of a value that is not finite; SLLM_ERROR_CANCELLED and
  * a full disk leave the unfinished file for a later run with the same arguments. */

@@ -125,6 +125,17 @@ static sllm_status check_sources(const sl_quantise_plan *plan, const sl_quantise
                    first->source->name, sl_type_get(first->source->type)->name);
 }
 
+/* What belongs to no block, then block by block, each in the file's order. */
+static bool sort_by_block(sl_quantise_plan *plan) {
+    sl_quantise_item *sorted = sl_arena_array(&plan->arena, plan->n, sizeof *sorted);
+    size_t n = 0;
+    for (int layer = -1; sorted && n < plan->n; layer++)
+        for (size_t i = 0; i < plan->n; i++)
+            if (plan->items[i].role.layer == layer) sorted[n++] = plan->items[i];
+    if (sorted) plan->items = sorted;
+    return sorted != NULL;
+}
+
 sllm_status sl_quantise_plan_new(const sl_gguf *source, const char *path, const sl_quantise_params *params,
                                  sl_quantise_plan *plan, sllm_error *error) {
     *plan = (sl_quantise_plan){.source = source, .path = path, .n = sl_gguf_tensor_count(source)};
@@ -137,6 +148,7 @@ sllm_status sl_quantise_plan_new(const sl_gguf *source, const char *path, const 
         plan->items[i].role = sl_role_of(plan->items[i].source->name);
         choose(plan, params, &plan->items[i]);
     }
+    if (params->method != SL_METHOD_ROUND && !sort_by_block(plan)) return sl_fail_memory(error, "the list of tensors", 0);
     sllm_status status = apply_rules(plan, params, error);
     if (!status) status = check_sources(plan, params, error);
     if (status) sl_quantise_plan_free(plan);
@@ -150,6 +162,20 @@ void sl_quantise_plan_free(sl_quantise_plan *plan) {
 }
 
 void sl_quantise_plan_set(sl_quantise_plan *plan, size_t i, sl_type type) { set_type(&plan->items[i], type); }
+
+bool sl_quantise_plan_target(void *user, const void *data, int64_t rows, int64_t columns, sl_target *target) {
+    const sl_quantise_plan *plan = user;
+    (void)rows;
+    (void)columns;
+    for (size_t i = 0; i < plan->n; i++) {
+        const sl_tensor *t = plan->items[i].source;
+        const uint8_t *from = t->data;
+        if ((const uint8_t *)data < from || (const uint8_t *)data >= from + t->bytes) continue; /* or one of its experts */
+        *target = (sl_target){.type = plan->items[i].type};
+        return plan->items[i].changes && sl_role_is_quantised(plan->items[i].role, t->n_dims);
+    }
+    return false;
+}
 
 uint64_t sl_quantise_item_bytes(const sl_quantise_item *item) {
     uint64_t bytes = 0;

@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "format/gguf_write.h"
+#include "quant/finite.h"
 #include "quant/quantise.h"
 #include "tensor/quantise.h"
 
@@ -45,32 +46,18 @@ typedef struct portion {
 
 /* ---------------------------------------------------------------- values that are not finite */
 
-/* How many of x [n] are NaN or infinite; they become 0. *first: index of the first, plus 1. */
-static uint64_t clear_nonfinite(float *x, size_t n, uint64_t *first) {
-    uint32_t largest = 0;
-    uint64_t count = 0;
-    for (size_t i = 0; i < n; i++) { /* no branch: this loop sees every weight */
-        uint32_t bits;
-        memcpy(&bits, &x[i], 4);
-        bits &= 0x7fffffff;
-        largest = bits > largest ? bits : largest;
-    }
-    *first = 0;
-    for (size_t i = 0; largest >= 0x7f800000 && i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], 4);
-        if ((bits & 0x7fffffff) < 0x7f800000) continue;
-        if (!count++) *first = i + 1;
-        x[i] = 0;
-    }
-    return count;
-}
-
 static sllm_status refuse_nonfinite(const portion *p, uint64_t element, sllm_error *error) {
     const sl_tensor *t = p->item->source;
     return sl_fail(error, SLLM_ERROR_FORMAT, "%s: tensor %s holds a value that is not a finite number (row %" PRIu64
                    ", column %" PRIu64 "): the file is damaged or its training failed; --allow-nonfinite makes such values 0",
                    p->w->path, t->name, element / (uint64_t)p->columns, element % (uint64_t)p->columns);
+}
+
+sllm_status sl_quantise_check_finite(const sl_quantise_plan *plan, sl_pool *pool, sllm_error *error) {
+    sllm_status status = SLLM_OK;
+    for (size_t i = 0; i < plan->n && !status; i++)
+        if (plan->items[i].changes) status = sl_check_finite(plan->path, plan->items[i].source, pool, error);
+    return status;
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -94,7 +81,7 @@ static void quantise_chunk(void *user, int64_t chunk, int thread) {
         if (n > end - row) n = end - row;
         size_t count = (size_t)(n * p->columns);
         from->to_float((const uint8_t *)p->item->source->data + (uint64_t)row * p->in_bytes, x, count);
-        uint64_t first, bad = clear_nonfinite(x, count, &first);
+        uint64_t first, bad = sl_clear_nonfinite(x, count, &first);
         if (bad && !p->n_bad[chunk]) p->bad[chunk] = (uint64_t)(row * p->columns) + first;
         p->n_bad[chunk] += bad;
         sl_quantise_rows(p->item->type, x, n, p->columns, importance_of(p, row),
@@ -158,6 +145,35 @@ static sllm_status copy_tensor(writing *w, const sl_tensor *t, sllm_error *error
         if (!goes_on(w, at)) return sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", t->name);
         status = sl_gguf_writer_write(w->writer, (const uint8_t *)t->data + at, (size_t)n, error);
         let_go((const uint8_t *)t->data + at, n);
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- what a solver gave */
+
+/* A norm or a bias that took scales up. */
+static sllm_status write_vector(writing *w, const sl_quantise_item *item, const float *values, sllm_error *error) {
+    sl_quantise_rows(item->type, values, 1, (int64_t)item->source->n_elements, NULL, w->out);
+    return sl_gguf_writer_write(w->writer, w->out, (size_t)sl_quantise_item_bytes(item), error);
+}
+
+/* Writes the tensor if the solver has changed it; *written says so. Matrices of a stack were solved one by one. */
+static sllm_status write_solved(writing *w, const sl_quantise_item *item, bool *written, sllm_error *error) {
+    const sl_tensor *t = item->source;
+    int64_t n = t->n_dims > 2 ? t->shape[0] : 1;
+    *written = false;
+    sllm_status status = sl_solve_block(w->params->solve, item->role.layer, error);
+    if (status) return status;
+    const float *values = sl_solve_vector_of(w->params->solve, item->role.slot, !item->role.weight);
+    if (values && t->n_dims == 1) {
+        *written = true;
+        return write_vector(w, item, values, error);
+    }
+    for (int64_t i = 0; i < n && !status; i++) {
+        const sl_solved *s = sl_solve_matrix_of(w->params->solve, (const uint8_t *)t->data + (uint64_t)i * (t->bytes / (uint64_t)n));
+        if (!s) return SLLM_OK;
+        *written = true;
+        status = sl_gguf_writer_write(w->writer, s->blocks, (size_t)(sl_quantise_item_bytes(item) / (uint64_t)n), error);
     }
     return status;
 }
@@ -251,7 +267,10 @@ static sllm_status write_tensors(writing *w, const sl_quantise_plan *plan, size_
     sllm_status status = SLLM_OK;
     for (size_t i = 0; i < plan->n && !status; i++) {
         const sl_quantise_item *item = &plan->items[i];
-        if (i >= from) status = item->changes ? quantise_tensor(w, item, error) : copy_tensor(w, item->source, error);
+        bool written = false;
+        if (i >= from && w->params->solve && item->role.layer >= 0) status = write_solved(w, item, &written, error);
+        if (i >= from && !written && !status)
+            status = item->changes ? quantise_tensor(w, item, error) : copy_tensor(w, item->source, error);
         w->done += item->source->bytes;
         if (!status && item->changes && sl_type_get(item->source->type)->is_quantised) w->result->n_requantised++;
     }

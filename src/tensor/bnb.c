@@ -23,7 +23,11 @@ static uint8_t nf4_code(float y) {
 static uint8_t fp4_code(float y) {
     float size = fabsf(y);
     int at = 0;
-    for (int k = 0; k < 7; k++) at += size > (fp4_values[fp4_order[k]] + fp4_values[fp4_order[k + 1]]) * 0.5f;
+    for (int k = 0; k < 7; k++) { /* a tie goes up, as the library lets it: to the larger size below zero */
+        float middle = (fp4_values[fp4_order[k]] + fp4_values[fp4_order[k + 1]]) * 0.5f;
+        at += size > middle || (y < 0 && size == middle);
+    }
+    if (at == 0) return y > 0 ? 8 : 0; /* the library's choice of zero */
     return (uint8_t)(fp4_order[at] | (y < 0 ? 8 : 0));
 }
 
@@ -58,14 +62,19 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* Boundary k of `parts` from 0.1 to 1, rounded as the library's framework rounds: from the nearer end, once. */
+static float boundary(int parts, int k) {
+    float step = (1.0f - 0.1f) / (float)parts;
+    return (float)(k < (parts + 1) / 2 ? (double)0.1f + (double)step * k : 1.0 - (double)step * (parts - k));
+}
+
 void sl_bnb8_map(float map[256]) {
     int n = 0;
     for (int decade = 0; decade < 7; decade++) {
         int parts = 1 << decade;
-        double scale = pow(10, decade - 6);
+        float scale = (float)pow(10, decade - 6);
         for (int k = 0; k < parts; k++) {
-            float low = (float)(0.1 + 0.9 * k / parts), high = (float)(0.1 + 0.9 * (k + 1) / parts);
-            float value = (float)(scale * (double)((low + high) / 2));
+            float value = scale * ((boundary(parts, k) + boundary(parts, k + 1)) / 2);
             map[n++] = value;
             map[n++] = -value;
         }

@@ -1,0 +1,336 @@
+#include "quant/folder.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/weights.h"
+#include "quant/finite.h"
+#include "quant/folder_int.h"
+#include "tensor/quantise.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PATH_SIZE = 4096 };
+static const size_t FILE_LIMIT = 1u << 30; /* of the files that are copied beside the weights */
+
+const char *sl_folder_dtype(sl_type type) { return type == SL_BF16 ? "bfloat16" : type == SL_F16 ? "float16" : "float32"; }
+
+/* ---------------------------------------------------------------- what is written */
+
+bool sl_folder_part(sl_folder *f, sl_folder_item *item, const char *cut, const char *suffix, sl_type type, int64_t rows, int64_t columns) {
+    size_t length = strlen(item->source->name) - strlen(cut), more = strlen(suffix);
+    char *name = sl_arena_alloc(&f->arena, length + more + 1);
+    sl_tensor *t = &item->parts[item->n_parts++];
+    if (!name) return false;
+    memcpy(name, item->source->name, length);
+    memcpy(name + length, suffix, more + 1);
+    *t = (sl_tensor){.name = name, .type = type, .n_dims = columns ? 2 : 1, .shape = {rows, columns}};
+    t->n_elements = (uint64_t)rows * (uint64_t)(columns ? columns : 1);
+    return sl_type_bytes(type, t->n_elements, &t->bytes);
+}
+
+static bool is_bnb(const sl_folder *f) { return f->params->format == SL_FOLDER_NF4 || f->params->format == SL_FOLDER_FP4; }
+
+static sllm_status add_parts(sl_folder *f, sl_folder_item *item) {
+    if (item->is_quantised) return is_bnb(f) ? sl_folder_bnb_parts(f, item) : sl_folder_ints_parts(f, item);
+    item->parts[0] = *item->source;
+    item->n_parts = 1;
+    return SLLM_OK;
+}
+
+static sl_folder_item *item_of(sl_folder *f, const void *data) {
+    for (size_t i = 0; i < f->n; i++)
+        if (f->items[i].source->data == data) return &f->items[i];
+    return NULL;
+}
+
+static void mark(sl_folder *f, const sl_tensor *w, int layer) {
+    sl_folder_item *item = w->data && w->n_dims == 2 ? item_of(f, w->data) : NULL;
+    if (!item) return;
+    item->is_quantised = true;
+    item->layer = layer;
+}
+
+/* The matrices of the blocks; not the router, which decides more than it weighs, nor stacks of experts, for which these
+ * layouts have no names. */
+static void mark_blocks(sl_folder *f) {
+    const sl_config *c = &f->model->config;
+    for (int i = 0; i < c->n_layers; i++) {
+        sl_block *b = &f->model->weights->blocks[i];
+        sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
+                                      &b->shared_gate, &b->shared_up, &b->shared_down};
+        sl_expert_matrices *const experts[] = {&b->expert_gate, &b->expert_up, &b->expert_down};
+        for (size_t k = 0; k < sizeof linears / sizeof *linears; k++) mark(f, &linears[k]->w, i);
+        for (size_t k = 0; k < 3; k++)
+            for (int e = 0; experts[k]->w && !experts[k]->stacked && e < c->n_experts; e++) mark(f, &experts[k]->w[e], i);
+    }
+}
+
+/* Norms and biases that AWQ's scales go into; by the names that the file gives them. */
+static const struct { sl_slot named, solved; bool bias; } vectors[] = {
+    {SL_SLOT_ATTN_NORM, SL_SLOT_ATTN_NORM, false}, {SL_SLOT_ATTN_NORM, SL_SLOT_ATTN_NORM, true},
+    {SL_SLOT_FFN_NORM, SL_SLOT_FFN_NORM, false}, {SL_SLOT_FFN_NORM, SL_SLOT_FFN_NORM, true},
+    {SL_SLOT_V, SL_SLOT_V, true}, {SL_SLOT_QKV, SL_SLOT_QKV, true}, {SL_SLOT_UP, SL_SLOT_UP, true}, {SL_SLOT_GATE_UP, SL_SLOT_UP, true},
+};
+
+static const sl_tensor *vector_at(const sl_folder *f, size_t k, int layer) {
+    return sl_weights_find(f->model, vectors[k].named, layer, vectors[k].bias ? ".bias" : ".weight");
+}
+
+static void mark_vectors(sl_folder *f) {
+    for (int i = 0; f->params->method == SL_METHOD_AWQ && i < f->model->config.n_layers; i++)
+        for (size_t k = 0; k < sizeof vectors / sizeof *vectors; k++) {
+            const sl_tensor *t = vector_at(f, k, i);
+            sl_folder_item *item = t ? item_of(f, t->data) : NULL;
+            if (item) item->layer = i;
+        }
+}
+
+/* What belongs to no block, then block by block. */
+static bool sort_by_block(sl_folder *f) {
+    sl_folder_item *sorted = sl_arena_array(&f->arena, f->n, sizeof *sorted);
+    size_t n = 0;
+    for (int layer = -1; sorted && layer < f->model->config.n_layers; layer++)
+        for (size_t i = 0; i < f->n; i++)
+            if (f->items[i].layer == layer) sorted[n++] = f->items[i];
+    if (sorted) f->items = sorted;
+    return sorted != NULL;
+}
+
+static sllm_status list_items(sl_folder *f) {
+    const sl_safetensors *file = f->model->checkpoint->weights;
+    f->n = sl_safetensors_count(file);
+    f->items = sl_arena_array(&f->arena, f->n, sizeof *f->items);
+    if (!f->items) return sl_fail_memory(f->error, "the list of tensors", f->n * sizeof *f->items);
+    for (size_t i = 0; i < f->n; i++) f->items[i] = (sl_folder_item){.source = sl_safetensors_at(file, i), .layer = -1};
+    mark_blocks(f);
+    mark_vectors(f);
+    if (!sort_by_block(f)) return sl_fail_memory(f->error, "the list of tensors", 0);
+    sllm_status status = SLLM_OK;
+    for (size_t i = 0; i < f->n && !status; i++) {
+        sl_folder_item *item = &f->items[i];
+        f->result->n_quantised += item->is_quantised;
+        f->result->n_copied += !item->is_quantised;
+        status = add_parts(f, item);
+    }
+    if (!status && !f->result->n_quantised)
+        status = sl_fail(f->error, SLLM_ERROR_UNSUPPORTED, "%s: none of its matrices can be quantised in this layout%s", f->model->path,
+                         f->model->config.family->conv1d ? ": they are stored [in, out]" : "");
+    return status;
+}
+
+/* ---------------------------------------------------------------- tensors */
+
+static sllm_status write_bytes(sl_folder *f, const sl_tensor *t) {
+    const uint64_t step = 16u << 20;
+    sllm_status status = SLLM_OK;
+    for (uint64_t at = 0; at < t->bytes && !status; at += step)
+        status = sl_safetensors_writer_write(f->writer, (const uint8_t *)t->data + at,
+                                             (size_t)(t->bytes - at < step ? t->bytes - at : step), f->error);
+    return status;
+}
+
+static sllm_status write_values(sl_folder *f, const sl_tensor *t, const float *values, float less) {
+    int64_t n = (int64_t)t->n_elements;
+    float *own = malloc((size_t)n * sizeof *own);
+    void *out = malloc((size_t)t->bytes);
+    sllm_status status = own && out ? SLLM_OK : sl_fail_memory(f->error, t->name, (size_t)t->bytes);
+    for (int64_t i = 0; i < n && !status; i++) own[i] = values[i] - less;
+    if (!status) sl_quantise_rows(t->type, own, 1, n, NULL, out);
+    if (!status) status = sl_safetensors_writer_write(f->writer, out, (size_t)t->bytes, f->error);
+    free(own);
+    free(out);
+    return status;
+}
+
+static sllm_status write_plain(sl_folder *f, const sl_folder_item *item) {
+    for (size_t k = 0; f->solve && item->layer >= 0 && k < sizeof vectors / sizeof *vectors; k++) {
+        const sl_tensor *t = vector_at(f, k, item->layer);
+        const float *values = t && t->data == item->source->data ? sl_solve_vector_of(f->solve, vectors[k].solved, vectors[k].bias) : NULL;
+        if (values) return write_values(f, item->source, values, !vectors[k].bias && f->model->config.norm_plus_one ? 1 : 0);
+    }
+    return write_bytes(f, item->source);
+}
+
+static bool goes_on(const sl_folder *f, uint64_t done) {
+    if (f->solve || !f->params->on_progress) return true; /* the solver tells how far it is */
+    return f->params->on_progress(f->params->user, "quantising", done, f->result->bytes_in);
+}
+
+static sllm_status write_tensors(sl_folder *f) {
+    sllm_status status = SLLM_OK;
+    uint64_t done = 0;
+    for (size_t i = 0; i < f->n && !status; i++) {
+        const sl_folder_item *item = &f->items[i];
+        if (!goes_on(f, done)) return sl_fail(f->error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", item->source->name);
+        if (f->solve && item->layer >= 0) status = sl_solve_block(f->solve, item->layer, f->error);
+        if (!status && item->is_quantised) status = is_bnb(f) ? sl_folder_bnb_write(f, item) : sl_folder_ints_write(f, item);
+        else if (!status) status = write_plain(f, item);
+        done += item->source->bytes;
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- the other files */
+
+static bool is_copied(const char *name) {
+    static const char *const weights[] = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json", ".h5", ".msgpack", ".onnx"};
+    size_t length = strlen(name);
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+        size_t n = strlen(weights[i]);
+        if (length >= n && !strcmp(name + length - n, weights[i])) return false;
+    }
+    return name[0] != '.' && strcmp(name, "config.json");
+}
+
+static sllm_status copy_files(const sl_folder *f, const char *folder) {
+    char from[PATH_SIZE], to[PATH_SIZE];
+    sllm_status status = SLLM_OK;
+    DIR *directory = opendir(f->model->checkpoint->path);
+    if (!directory) return sl_fail_errno(f->error, "open", f->model->checkpoint->path);
+    for (const struct dirent *e; !status && (e = readdir(directory));) {
+        sl_buffer bytes = {0};
+        if (!is_copied(e->d_name)) continue;
+        if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, e->d_name) || !sl_path_join(to, sizeof to, folder, e->d_name)) {
+            status = sl_fail(f->error, SLLM_ERROR_ARGUMENT, "the path of %s is too long", e->d_name);
+            break;
+        }
+        if (!sl_path_is_file(from)) continue;
+        status = sl_file_read(from, FILE_LIMIT, &bytes, f->error);
+        if (!status) status = sl_file_write(to, bytes.data ? bytes.data : "", bytes.length, f->error);
+        sl_buffer_free(&bytes);
+    }
+    closedir(directory);
+    return status;
+}
+
+/* config.json as it stands, with quantization_config before its last brace. */
+static sllm_status write_config(const sl_folder *f, const char *folder) {
+    char from[PATH_SIZE], to[PATH_SIZE];
+    sl_buffer text = {0}, out = {0};
+    if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, "config.json") || !sl_path_join(to, sizeof to, folder, "config.json"))
+        return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "the path of config.json is too long");
+    sllm_status status = sl_file_read(from, FILE_LIMIT, &text, f->error);
+    size_t end = text.length;
+    while (end && text.data[end - 1] != '}') end--;
+    if (!status && end) { /* it was parsed when the model was loaded: an object, not empty */
+        sl_buffer_append(&out, text.data, end - 1);
+        while (out.length && strchr(" \t\r\n", out.data[out.length - 1])) out.length--;
+        sl_buffer_puts(&out, ",\n  \"quantization_config\": ");
+        if (is_bnb(f)) sl_folder_bnb_config(f, &out);
+        else sl_folder_ints_config(f, &out);
+        sl_buffer_puts(&out, "\n}\n");
+        status = out.failed ? sl_fail_memory(f->error, "config.json", 0) : sl_file_write(to, out.data, out.length, f->error);
+    }
+    sl_buffer_free(&text);
+    sl_buffer_free(&out);
+    return status;
+}
+
+/* ---------------------------------------------------------------- the folder */
+
+/* Files of a folder, and the folder: one that this run made. */
+static void remove_folder(const char *folder) {
+    char path[PATH_SIZE];
+    DIR *directory = opendir(folder);
+    for (const struct dirent *e; directory && (e = readdir(directory));)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && sl_path_join(path, sizeof path, folder, e->d_name)) unlink(path);
+    if (directory) closedir(directory);
+    rmdir(folder);
+}
+
+static sllm_status check_free(const char *out, sllm_error *error) {
+    struct stat s;
+    int n = 0;
+    if (lstat(out, &s)) return errno == ENOENT ? SLLM_OK : sl_fail_errno(error, "look at", out);
+    DIR *directory = S_ISDIR(s.st_mode) ? opendir(out) : NULL;
+    while (directory && readdir(directory)) n++;
+    if (directory) closedir(directory);
+    if (directory && n == 2) return SLLM_OK; /* an empty one is replaced */
+    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: is there already; a checkpoint folder is not written over another", out);
+}
+
+static sllm_status check_source(const sl_folder *f) {
+    const sl_model *m = f->model;
+    if (!m->checkpoint || !m->weights)
+        return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "%s: folders of this kind are made from checkpoint folders", m->path);
+    if (m->joined && sl_json_get(m->checkpoint->config, "quantization_config"))
+        return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "%s: is quantised already: quantise the f16 or bf16 original", m->path);
+    return SLLM_OK;
+}
+
+static bool target(void *user, const void *data, int64_t rows, int64_t columns, sl_target *out) {
+    sl_folder *f = user;
+    const sl_folder_item *item = item_of(f, data);
+    bool awq = f->params->format == SL_FOLDER_AWQ;
+    (void)rows;
+    (void)columns;
+    *out = (sl_target){.type = SL_TYPE_COUNT, .grid = {awq ? 4 : f->params->bits, f->params->group, !awq}};
+    return item && item->is_quantised;
+}
+
+static sllm_status begin_solving(sl_folder *f) {
+    const sl_folder_params *p = f->params;
+    sl_solve_params solve = {.method = p->method, .act_order = p->act_order, .ids = p->ids, .n_ids = p->n_ids, .target = target,
+                             .user = f, .on_progress = p->on_progress, .progress_user = p->user};
+    sllm_status status = SLLM_OK;
+    for (size_t i = 0; i < f->n && !status; i++)
+        if (f->items[i].is_quantised) status = sl_check_finite(f->model->path, f->items[i].source, f->model->pool, f->error);
+    if (!status && p->method != SL_METHOD_ROUND) status = sl_solve_new(f->model, &solve, &f->solve, f->error);
+    return status;
+}
+
+static sllm_status open_writer(sl_folder *f, const char *folder) {
+    char path[PATH_SIZE];
+    size_t n = 0;
+    sl_tensor *all = sl_arena_array(&f->arena, f->n * SL_FOLDER_PARTS, sizeof *all);
+    if (!all || !sl_path_join(path, sizeof path, folder, "model.safetensors")) return sl_fail_memory(f->error, "the list of tensors", 0);
+    for (size_t i = 0; i < f->n; i++) {
+        f->result->bytes_in += f->items[i].source->bytes;
+        for (int k = 0; k < f->items[i].n_parts; k++) f->result->bytes_out += (all[n++] = f->items[i].parts[k]).bytes;
+    }
+    return sl_safetensors_writer_new(path, all, n, &f->writer, f->error);
+}
+
+static sllm_status write_folder(sl_folder *f, const char *folder) {
+    sllm_status status = open_writer(f, folder);
+    if (!status) status = begin_solving(f);
+    if (!status) status = write_tensors(f);
+    if (!status) status = sl_safetensors_writer_finish(f->writer, f->error);
+    else sl_safetensors_writer_abandon(f->writer);
+    if (!status) status = copy_files(f, folder);
+    if (!status) status = write_config(f, folder);
+    if (status) remove_folder(folder);
+    return status;
+}
+
+sllm_status sl_quantise_folder(sl_model *model, const char *out, const sl_folder_params *params, sl_folder_result *result,
+                               sllm_error *error) {
+    sl_folder f = {.model = model, .params = params, .result = result, .error = error};
+    char part[PATH_SIZE];
+    *result = (sl_folder_result){0};
+    size_t length = strlen(out);
+    while (length > 1 && out[length - 1] == '/') length--;
+    if (length + 16 >= sizeof part) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the path is too long", out);
+    snprintf(part, sizeof part, "%.*s.part-XXXXXX", (int)length, out);
+    sllm_status status = check_source(&f);
+    if (!status) status = check_free(out, error);
+    if (!status) status = list_items(&f);
+    if (!status && !mkdtemp(part)) status = sl_fail_errno(error, "make the folder", part);
+    else if (!status) status = write_folder(&f, part);
+    mode_t mask = umask(0);
+    umask(mask);
+    if (!status && (chmod(part, 0777 & ~mask) || rename(part, out))) {
+        status = sl_fail_errno(error, "rename", part);
+        remove_folder(part);
+    }
+    if (!status && params->on_progress) params->on_progress(params->user, "quantising", result->bytes_in, result->bytes_in);
+    sl_solve_free(f.solve);
+    sl_arena_free(&f.arena);
+    return status;
+}

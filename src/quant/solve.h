@@ -1,0 +1,47 @@
+/* Matrices quantised block by block with second-order statistics of real inputs, each block seeing what the quantised
+ * blocks before it make of the text: GPTQ, and AWQ's scaling of inputs.
+ *
+ * The residual stream of the whole text is kept between blocks; a block is computed to gather statistics, its matrices are
+ * solved, and it is computed once more with the results. In bounded memory: the stream and the statistics take at most
+ * SL_SOLVE_STREAM and SL_SOLVE_GRAMS bytes each (one matrix's statistics at least), whatever the model's size. */
+#ifndef SL_QUANT_SOLVE_H
+#define SL_QUANT_SOLVE_H
+
+#include "model/model.h"
+#include "quant/solved.h"
+
+#define SL_SOLVE_STREAM ((uint64_t)512 << 20)
+#define SL_SOLVE_GRAMS ((uint64_t)768 << 20)
+
+typedef enum sl_method { SL_METHOD_ROUND, SL_METHOD_GPTQ, SL_METHOD_AWQ } sl_method;
+
+typedef struct sl_solve_params {
+    sl_method method;      /* GPTQ or AWQ */
+    bool act_order;        /* GPTQ: columns of large inputs first */
+    float damp;            /* GPTQ: of the mean of the diagonal; 0: 0.01 */
+    const int32_t *ids;    /* [n_ids] real text, SL_SOLVE_CTX tokens at least */
+    size_t n_ids;
+    /* What the matrix whose bytes begin at `data` is to become; false: it stays. */
+    bool (*target)(void *user, const void *data, int64_t rows, int64_t columns, sl_target *target);
+    void *user;
+    bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* tokens; false cancels; or NULL */
+    void *progress_user;
+} sl_solve_params;
+
+enum { SL_SOLVE_CTX = 512 };
+
+typedef struct sl_solve sl_solve;
+
+/* model: its matrices are exchanged while a block is solved and are what they were after sl_solve_free, so nobody else
+ * may use it meanwhile. SLLM_ERROR_ARGUMENT: too little text. */
+sllm_status sl_solve_new(sl_model *model, const sl_solve_params *params, sl_solve **solve, sllm_error *error);
+void sl_solve_free(sl_solve *solve); /* NULL is allowed */
+
+/* Solves block `layer`: all before it are solved first, if they were not. What an earlier block gave is gone then. */
+sllm_status sl_solve_block(sl_solve *solve, int layer, sllm_error *error);
+/* The result for the matrix whose bytes begin at `data`; NULL: it stays as it was. */
+const sl_solved *sl_solve_matrix_of(const sl_solve *solve, const void *data);
+/* A norm or bias that takes up scales (AWQ): its new values; NULL: it stays as it was. Norms as they are multiplied with. */
+const float *sl_solve_vector_of(const sl_solve *solve, sl_slot slot, bool bias);
+
+#endif
