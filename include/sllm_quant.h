@@ -22,6 +22,7 @@ typedef struct sllm_convert_params {
     const char *type;     /* of matrices: "F32", "F16", "BF16"; NULL: as in the source */
     const char *pre;      /* GGUF's name of the pre-tokeniser; NULL: found by trial */
     bool allow_nonfinite; /* NaN and infinities become 0 in place of being refused */
+    bool requantize;      /* to a folder: widen a file that is quantised already */
     uint64_t split_bytes; /* > 0: parts of at most so many bytes */
     int n_threads;        /* 0: all that the process may use. 1..512 */
     sllm_quant_progress on_progress; /* may be NULL */
@@ -31,7 +32,12 @@ typedef struct sllm_convert_params {
 SLLM_API void sllm_convert_params_init(sllm_convert_params *params);
 /* The checkpoint folder `in` to the GGUF file `out`, with tokenizer, chat template, licence, the source's SHA-256 and the
  * recipe in its metadata. *report (may be NULL; the caller frees it): a JSON object with bytes_in, bytes_out, tensors,
- * source_sha256, recipe, nonfinite, resumed and warnings[]. SLLM_ERROR_UNSUPPORTED: what a GGUF file cannot say. */
+ * source_sha256, recipe, nonfinite, resumed and warnings[]. SLLM_ERROR_UNSUPPORTED: what a GGUF file cannot say.
+ *
+ * Where `in` is a GGUF file (of a split: its first part), `out` is a checkpoint folder to be made, with config.json,
+ * safetensors, tokenizer and template; pre and split_bytes do not apply, and the report has `requantized` in place of resumed
+ * and source_sha256. SLLM_ERROR_ARGUMENT: the file is quantised, without `requantize`; `out` is there already.
+ * SLLM_ERROR_UNSUPPORTED: what config.json or tokenizer.json cannot say. */
 SLLM_API sllm_status sllm_convert(const char *in, const char *out, const sllm_convert_params *params, char **report,
                                   sllm_error *error);
 

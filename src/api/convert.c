@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "quant/convert.h"
+#include "quant/export.h"
 
 #include <string.h>
 
@@ -20,6 +21,18 @@ static void write_recipe(const sllm_convert_params *p, sl_buffer *out) {
     sl_buffer_printf(out, " (sllm %s)", sllm_version());
 }
 
+static void report_warnings(sl_buffer *out, const sl_buffer *warnings) {
+    sl_json_key(out, "warnings");
+    sl_buffer_putc(out, '[');
+    for (const char *at = warnings->data; at && *at;) {
+        size_t n = strcspn(at, "\n");
+        sl_json_comma(out);
+        sl_json_write_string(out, at, n);
+        at += n + (at[n] == '\n');
+    }
+    sl_buffer_putc(out, ']');
+}
+
 static sllm_status write_report(const char *in, const char *out_path, const char *recipe, const sl_convert_result *r,
                                 char **report, sllm_error *error) {
     sl_buffer out = {0};
@@ -33,15 +46,8 @@ static sllm_status write_report(const char *in, const char *out_path, const char
     sl_json_put_int(&out, "tensors", (int64_t)r->n_tensors);
     sl_json_put_int(&out, "nonfinite", (int64_t)r->n_nonfinite);
     sl_json_put_int(&out, "resumed", (int64_t)r->n_resumed);
-    sl_json_key(&out, "warnings");
-    sl_buffer_putc(&out, '[');
-    for (const char *at = r->warnings.data; at && *at;) {
-        size_t n = strcspn(at, "\n");
-        sl_json_comma(&out);
-        sl_json_write_string(&out, at, n);
-        at += n + (at[n] == '\n');
-    }
-    sl_buffer_puts(&out, "]}");
+    report_warnings(&out, &r->warnings);
+    sl_buffer_putc(&out, '}');
     *report = sl_buffer_take(&out, NULL);
     return *report ? SLLM_OK : sl_fail_memory(error, "the report", 0);
 }
@@ -52,6 +58,41 @@ static sllm_status read_type(const char *name, sl_type *type, sllm_error *error)
     if (sl_type_from_name(name, type) && (*type == SL_F32 || *type == SL_F16 || *type == SL_BF16)) return SLLM_OK;
     return sl_fail(error, SLLM_ERROR_ARGUMENT, "--type %s: converting gives f32, f16 or bf16; `sllm quantize` makes smaller "
                    "types of the result", name);
+}
+
+/* ---------------------------------------------------------------- the way back */
+
+static sllm_status report_folder(const char *in, const char *out_path, const sl_export_result *r, char **report, sllm_error *error) {
+    sl_buffer out = {0};
+    sl_buffer_putc(&out, '{');
+    sl_json_put_string(&out, "input", in);
+    sl_json_put_string(&out, "output", out_path);
+    sl_json_put_int(&out, "bytes_in", (int64_t)r->bytes_in);
+    sl_json_put_int(&out, "bytes_out", (int64_t)r->bytes_out);
+    sl_json_put_int(&out, "tensors", (int64_t)r->n_tensors);
+    sl_json_put_int(&out, "requantized", (int64_t)r->n_requantised);
+    sl_json_put_int(&out, "nonfinite", (int64_t)r->n_nonfinite);
+    report_warnings(&out, &r->warnings);
+    sl_buffer_putc(&out, '}');
+    *report = sl_buffer_take(&out, NULL);
+    return *report ? SLLM_OK : sl_fail_memory(error, "the report", 0);
+}
+
+static sllm_status to_folder(const char *in, const char *out, sl_type type, const sllm_convert_params *params, char **report,
+                             sllm_error *error) {
+    sllm_model_params load = {.n_threads = params->n_threads, .exact = true};
+    sl_export_params export = {type, params->requantize, params->allow_nonfinite, params->on_progress, params->user};
+    sl_export_result result = {0};
+    sl_model *model = NULL;
+    if (params->pre || params->split_bytes)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: a file becomes a folder, for which --pre and --split have no meaning", in);
+    sllm_status status = sl_model_load(in, &load, &model, error);
+    if (!status && !model->gguf) status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: neither a checkpoint folder nor a GGUF file", in);
+    if (!status) status = sl_export_folder(model, out, &export, &result, error);
+    if (!status && report) status = report_folder(in, out, &result, report, error);
+    sl_buffer_free(&result.warnings);
+    sl_model_free(model);
+    return status;
 }
 
 sllm_status sllm_convert(const char *in, const char *out, const sllm_convert_params *params, char **report,
@@ -65,9 +106,10 @@ sllm_status sllm_convert(const char *in, const char *out, const sllm_convert_par
     if (error) *error = (sllm_error){0};
     if (!in || !*in || !out || !*out) return sl_fail(error, SLLM_ERROR_ARGUMENT, "converting needs a source and a name for the result");
     if (!params) params = &defaults;
-    if (!sl_path_is_directory(in))
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: not a checkpoint folder", in);
     sllm_status status = read_type(params->type, &type, error);
+    if (!status && !sl_path_is_directory(in)) return to_folder(in, out, type, params, report, error);
+    if (!status && params->requantize)
+        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "--requantize is for a GGUF file that becomes a folder");
     sllm_model_params load = {.n_threads = params->n_threads, .exact = true};
     if (!status) status = sl_model_load(in, &load, &model, error);
     write_recipe(params, &recipe);

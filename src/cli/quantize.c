@@ -23,7 +23,7 @@ static int print_list(cli_app *app) {
     const char *const *types = sllm_quantize_types();
     for (size_t i = 0; types[i]; i++) cli_printf(app, "%s\n", types[i]);
     types = sllm_quantize_folder_types();
-    for (size_t i = 0; types[i]; i++) cli_printf(app, "%s (a checkpoint folder)\n", types[i]);
+    for (size_t i = 0; types[i]; i++) cli_printf(app, "%s\n", types[i]);
     return CLI_OK;
 }
 

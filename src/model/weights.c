@@ -53,7 +53,7 @@ typedef struct binder {
     sllm_status status; /* set once; later calls do nothing */
 } binder;
 
-enum { NAME_SIZE = 256 };
+enum { NAME_SIZE = SL_NAME_SIZE };
 
 /* ---------------------------------------------------------------- names */
 
@@ -415,6 +415,13 @@ static const sl_tensor *named(const sl_tensors *tensors, const char *name) {
     for (size_t i = 0; i < sl_tensors_count(tensors); i++)
         if (!strcmp(sl_tensors_at(tensors, i)->name, name)) return sl_tensors_at(tensors, i);
     return NULL;
+}
+
+bool sl_weights_name(const char *const *names, sl_slot slot, int layer, int expert, const char *suffix, char out[SL_NAME_SIZE]) {
+    binder b = {.names = names, .naming = &namings[0]};
+    if (!names[slot]) return false;
+    expand(&b, slot, layer, expert, suffix, out);
+    return true;
 }
 
 const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer, const char *suffix) {

@@ -61,6 +61,9 @@ typedef struct sl_weights {
     bool only_f32;       /* no matrix is narrower than f32: the KV cache then stays f32 in `fast` too */
 } sl_weights;
 
+enum { SL_NAME_SIZE = 256 };
+/* A slot's name in a table of names, with suffix (".weight" or ".bias"). False: the table has none. */
+bool sl_weights_name(const char *const *names, sl_slot slot, int layer, int expert, const char *suffix, char out[SL_NAME_SIZE]);
 /* The file's tensor of a slot (suffix ".weight" or ".bias"); NULL: it has none. */
 const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer, const char *suffix);
 

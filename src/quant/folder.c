@@ -2,20 +2,16 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "format/folder_write.h"
 #include "model/weights.h"
 #include "quant/finite.h"
 #include "quant/folder_int.h"
 #include "tensor/quantise.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { PATH_SIZE = 4096 };
 static const size_t FILE_LIMIT = 1u << 30; /* of the files that are copied beside the weights */
 
 const char *sl_folder_dtype(sl_type type) { return type == SL_BF16 ? "bfloat16" : type == SL_F16 ? "float16" : "float32"; }
@@ -188,21 +184,19 @@ static bool is_copied(const char *name) {
     return name[0] != '.' && strcmp(name, "config.json");
 }
 
-static sllm_status copy_files(const sl_folder *f, const char *folder) {
-    char from[PATH_SIZE], to[PATH_SIZE];
+static sllm_status copy_files(const sl_folder *f, const sl_folder_writer *out) {
+    char from[SL_FOLDER_PATH];
     sllm_status status = SLLM_OK;
     DIR *directory = opendir(f->model->checkpoint->path);
     if (!directory) return sl_fail_errno(f->error, "open", f->model->checkpoint->path);
     for (const struct dirent *e; !status && (e = readdir(directory));) {
         sl_buffer bytes = {0};
         if (!is_copied(e->d_name)) continue;
-        if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, e->d_name) || !sl_path_join(to, sizeof to, folder, e->d_name)) {
+        if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, e->d_name))
             status = sl_fail(f->error, SLLM_ERROR_ARGUMENT, "the path of %s is too long", e->d_name);
-            break;
-        }
-        if (!sl_path_is_file(from)) continue;
+        if (status || !sl_path_is_file(from)) continue;
         status = sl_file_read(from, FILE_LIMIT, &bytes, f->error);
-        if (!status) status = sl_file_write(to, bytes.data ? bytes.data : "", bytes.length, f->error);
+        if (!status) status = sl_folder_writer_file(out, e->d_name, bytes.data, bytes.length, f->error);
         sl_buffer_free(&bytes);
     }
     closedir(directory);
@@ -210,10 +204,10 @@ static sllm_status copy_files(const sl_folder *f, const char *folder) {
 }
 
 /* config.json as it stands, with quantization_config before its last brace. */
-static sllm_status write_config(const sl_folder *f, const char *folder) {
-    char from[PATH_SIZE], to[PATH_SIZE];
+static sllm_status write_config(const sl_folder *f, const sl_folder_writer *writer) {
+    char from[SL_FOLDER_PATH];
     sl_buffer text = {0}, out = {0};
-    if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, "config.json") || !sl_path_join(to, sizeof to, folder, "config.json"))
+    if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, "config.json"))
         return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "the path of config.json is too long");
     sllm_status status = sl_file_read(from, FILE_LIMIT, &text, f->error);
     size_t end = text.length;
@@ -225,7 +219,8 @@ static sllm_status write_config(const sl_folder *f, const char *folder) {
         if (is_bnb(f)) sl_folder_bnb_config(f, &out);
         else sl_folder_ints_config(f, &out);
         sl_buffer_puts(&out, "\n}\n");
-        status = out.failed ? sl_fail_memory(f->error, "config.json", 0) : sl_file_write(to, out.data, out.length, f->error);
+        status = out.failed ? sl_fail_memory(f->error, "config.json", 0)
+                            : sl_folder_writer_file(writer, "config.json", out.data, out.length, f->error);
     }
     sl_buffer_free(&text);
     sl_buffer_free(&out);
@@ -233,27 +228,6 @@ static sllm_status write_config(const sl_folder *f, const char *folder) {
 }
 
 /* ---------------------------------------------------------------- the folder */
-
-/* Files of a folder, and the folder: one that this run made. */
-static void remove_folder(const char *folder) {
-    char path[PATH_SIZE];
-    DIR *directory = opendir(folder);
-    for (const struct dirent *e; directory && (e = readdir(directory));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && sl_path_join(path, sizeof path, folder, e->d_name)) unlink(path);
-    if (directory) closedir(directory);
-    rmdir(folder);
-}
-
-static sllm_status check_free(const char *out, sllm_error *error) {
-    struct stat s;
-    int n = 0;
-    if (lstat(out, &s)) return errno == ENOENT ? SLLM_OK : sl_fail_errno(error, "look at", out);
-    DIR *directory = S_ISDIR(s.st_mode) ? opendir(out) : NULL;
-    while (directory && readdir(directory)) n++;
-    if (directory) closedir(directory);
-    if (directory && n == 2) return SLLM_OK; /* an empty one is replaced */
-    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: is there already; a checkpoint folder is not written over another", out);
-}
 
 static sllm_status check_source(const sl_folder *f) {
     const sl_model *m = f->model;
@@ -285,11 +259,11 @@ static sllm_status begin_solving(sl_folder *f) {
     return status;
 }
 
-static sllm_status open_writer(sl_folder *f, const char *folder) {
-    char path[PATH_SIZE];
+static sllm_status open_writer(sl_folder *f, const sl_folder_writer *out) {
+    char path[SL_FOLDER_PATH];
     size_t n = 0;
     sl_tensor *all = sl_arena_array(&f->arena, f->n * SL_FOLDER_PARTS, sizeof *all);
-    if (!all || !sl_path_join(path, sizeof path, folder, "model.safetensors")) return sl_fail_memory(f->error, "the list of tensors", 0);
+    if (!all || !sl_folder_writer_path(out, "model.safetensors", path)) return sl_fail_memory(f->error, "the list of tensors", 0);
     for (size_t i = 0; i < f->n; i++) {
         f->result->bytes_in += f->items[i].source->bytes;
         for (int k = 0; k < f->items[i].n_parts; k++) f->result->bytes_out += (all[n++] = f->items[i].parts[k]).bytes;
@@ -297,37 +271,28 @@ static sllm_status open_writer(sl_folder *f, const char *folder) {
     return sl_safetensors_writer_new(path, all, n, &f->writer, f->error);
 }
 
-static sllm_status write_folder(sl_folder *f, const char *folder) {
-    sllm_status status = open_writer(f, folder);
+static sllm_status write_folder(sl_folder *f, const sl_folder_writer *out) {
+    sllm_status status = open_writer(f, out);
     if (!status) status = begin_solving(f);
     if (!status) status = write_tensors(f);
     if (!status) status = sl_safetensors_writer_finish(f->writer, f->error);
     else sl_safetensors_writer_abandon(f->writer);
-    if (!status) status = copy_files(f, folder);
-    if (!status) status = write_config(f, folder);
-    if (status) remove_folder(folder);
-    return status;
+    if (!status) status = copy_files(f, out);
+    return status ? status : write_config(f, out);
 }
 
 sllm_status sl_quantise_folder(sl_model *model, const char *out, const sl_folder_params *params, sl_folder_result *result,
                                sllm_error *error) {
     sl_folder f = {.model = model, .params = params, .result = result, .error = error};
-    char part[PATH_SIZE];
+    sl_folder_writer writer;
     *result = (sl_folder_result){0};
-    size_t length = strlen(out);
-    while (length > 1 && out[length - 1] == '/') length--;
-    if (length + 16 >= sizeof part) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the path is too long", out);
-    snprintf(part, sizeof part, "%.*s.part-XXXXXX", (int)length, out);
     sllm_status status = check_source(&f);
-    if (!status) status = check_free(out, error);
     if (!status) status = list_items(&f);
-    if (!status && !mkdtemp(part)) status = sl_fail_errno(error, "make the folder", part);
-    else if (!status) status = write_folder(&f, part);
-    mode_t mask = umask(0);
-    umask(mask);
-    if (!status && (chmod(part, 0777 & ~mask) || rename(part, out))) {
-        status = sl_fail_errno(error, "rename", part);
-        remove_folder(part);
+    if (!status) {
+        status = sl_folder_writer_begin(&writer, out, error);
+        if (!status) status = write_folder(&f, &writer);
+        if (status) sl_folder_writer_abandon(&writer);
+        else status = sl_folder_writer_finish(&writer, error);
     }
     if (!status && params->on_progress) params->on_progress(params->user, "quantising", result->bytes_in, result->bytes_in);
     sl_solve_free(f.solve);

@@ -1,30 +1,13 @@
 #include "text/export_gguf.h"
 
 #include "base/error.h"
-#include "text/parts.h"
+#include "text/export_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What pre-tokenisers differ in: contractions and their case, runs of digits, blanks, line ends, punctuation before line
- * ends, slashes, letters of two cases in one word, marks, scripts without blanks. */
-static const char probe[] =
-    "Hello world, it's we'll I'M YOU'RE don't they'd he'Ve o'clock 1 12 123 1234 12345 3.14159 1,000,000 x2y33z444\n"
-    "\n\n  two  three   four    five \t\ttabs\r\n\r\n end.\n\t indented /// a//b\n; }\n\n};\n\n!!!??? ... (a)[b]{c}<d> \"q\" `w`\n"
-    "camelCaseWord HTTPServer iPhone XMLHttpRequest ABCdef abcDEF A1b2 __init__ foo_bar==baz!=qux x->y a+=b #define @user $5\n"
-    "na\xc3\xafve caf\xc3\xa9 e\xcc\x81t\xc3\xa9 \xc3\x9c""ber stra\xc3\x9f""e \xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 "
-    "\xd0\xbc\xd0\xb8\xd1\x80 \xe4\xbd\xa0\xe5\xa5\xbd\xef\xbc\x8c\xe4\xb8\x96\xe7\x95\x8c\xef\xbc\x81 "
-    "\xe3\x81\x93\xe3\x82\x93\xe3\x81\xab\xe3\x81\xa1\xe3\x81\xaf \xec\x95\x88\xeb\x85\x95 \xd9\x85\xd8\xb1\xd8\xad\xd8\xa8\xd8\xa7 "
-    "\xe0\xb8\xaa\xe0\xb8\xa7\xe0\xb8\xb1\xe0\xb8\xaa\xe0\xb8\x94\xe0\xb8\xb5 \xe0\xa4\xa8\xe0\xa4\xae\xe0\xa4\xb8\xe0\xa5\x8d\xe0\xa4\xa4\xe0\xa5\x87 "
-    "\xd9\xa1\xd9\xa2\xd9\xa3 \xc2\xbd\xc2\xb2 \xe2\x85\xa3 \xf0\x9f\x98\x80\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd \xe2\x82\xac""5 \xe2\x80\x9cquoted\xe2\x80\x9d \xe2\x80\xa6\n   trailing   ";
-
 /* ---------------------------------------------------------------- vocabulary */
-
-static const char *text_of(const sl_tokenizer *t, int32_t id, size_t *length) {
-    *length = t->vocab.texts[id].length;
-    return t->vocab.pool.data + t->vocab.texts[id].offset;
-}
 
 typedef struct lists {
     const char **texts;
@@ -43,7 +26,7 @@ static sllm_status make_lists(const sl_tokenizer *t, int32_t n, lists *l, sllm_e
     for (int32_t id = 0; id < n; id++) {
         char name[32];
         if (id < t->vocab.size && t->vocab.types[id] != SL_TOKEN_ABSENT) {
-            l->texts[id] = text_of(t, id, &l->lengths[id]);
+            l->texts[id] = sl_export_text(t, id, &l->lengths[id]);
             l->types[id] = t->vocab.types[id];
             if (l->types[id] == SL_TOKEN_NORMAL && id == t->special[SL_SPECIAL_UNK] && t->bpe.unk == id) l->types[id] = SL_TOKEN_UNKNOWN;
             if (t->vocab.scores) l->scores[id] = t->vocab.scores[id];
@@ -57,37 +40,18 @@ static sllm_status make_lists(const sl_tokenizer *t, int32_t n, lists *l, sllm_e
     return SLLM_OK;
 }
 
-static int by_rank(const void *a, const void *b) {
-    const sl_pair *x = a, *y = b;
-    return (x->rank > y->rank) - (x->rank < y->rank);
-}
-
-/* The merges in order of rank; n of them. NULL: out of memory. */
-static sl_pair *sorted_merges(const sl_tokenizer *t, size_t *n) {
-    const sl_pairs *pairs = &t->bpe.pairs;
-    sl_pair *list = malloc((pairs->count + 1) * sizeof *list);
-    *n = 0;
-    for (size_t i = 0; list && pairs->slots && i <= pairs->mask && *n < pairs->count; i++)
-        if (pairs->slots[i].key) list[(*n)++] = pairs->slots[i];
-    if (list) qsort(list, *n, sizeof *list, by_rank);
-    return list;
-}
-
-static int32_t left_of(const sl_pair *p) { return (int32_t)((p->key - 1) >> 32); }
-static int32_t right_of(const sl_pair *p) { return (int32_t)(uint32_t)(p->key - 1); }
-
 static sllm_status put_merges(const sl_tokenizer *t, sl_gguf_fields *fields, sllm_error *error) {
     size_t n, length;
-    sl_pair *list = sorted_merges(t, &n);
+    sl_pair *list = sl_export_merges(t, &n);
     const char **texts = calloc(n ? n : 1, sizeof *texts);
     size_t *offsets = calloc(n ? n : 1, sizeof *offsets), *lengths = calloc(n ? n : 1, sizeof *lengths);
     sl_buffer all = {0};
     for (size_t i = 0; list && texts && offsets && lengths && i < n; i++) {
-        const char *text = text_of(t, left_of(&list[i]), &length);
+        const char *text = sl_export_text(t, sl_pair_left(&list[i]), &length);
         offsets[i] = all.length;
         sl_buffer_append(&all, text, length);
         sl_buffer_putc(&all, ' ');
-        text = text_of(t, right_of(&list[i]), &length);
+        text = sl_export_text(t, sl_pair_right(&list[i]), &length);
         sl_buffer_append(&all, text, length);
         lengths[i] = all.length - offsets[i];
     }
@@ -105,7 +69,7 @@ static sllm_status put_merges(const sl_tokenizer *t, sl_gguf_fields *fields, sll
 /* Merging by score gives the order of the merges when a token's score falls with the first rank that makes it. */
 static sllm_status scores_of_merges(const sl_tokenizer *t, float *scores, int32_t n_vocab, sllm_error *error) {
     size_t n;
-    sl_pair *list = sorted_merges(t, &n);
+    sl_pair *list = sl_export_merges(t, &n);
     if (!list) return sl_fail_memory(error, "the merges", 0);
     for (size_t i = n; i-- > 0;)
         if (list[i].id < n_vocab) scores[list[i].id] = -(float)(i + 1);
@@ -162,16 +126,6 @@ static sllm_status put_form(const sl_tokenizer *t, int32_t n_vocab, const form *
 
 /* ---------------------------------------------------------------- the trial */
 
-static bool same_ids(const sl_tokenizer *a, const sl_tokenizer *b, unsigned flags) {
-    sl_ids x = {0}, y = {0};
-    bool same = !sl_tokenizer_encode(a, NULL, probe, sizeof probe - 1, flags, &x, NULL) &&
-                !sl_tokenizer_encode(b, NULL, probe, sizeof probe - 1, flags, &y, NULL) && x.length == y.length &&
-                !memcmp(x.data, y.data, x.length * sizeof *x.data);
-    free(x.data);
-    free(y.data);
-    return same;
-}
-
 /* Does the metadata read back to a tokenizer that gives the same ids? */
 static bool passes(const sl_tokenizer *t, const sl_gguf_fields *fields) {
     sl_buffer file = {0};
@@ -185,7 +139,7 @@ static bool passes(const sl_tokenizer *t, const sl_gguf_fields *fields) {
     sl_buffer_append(&file, &fields->count, 8);
     sl_buffer_append(&file, fields->bytes.data, fields->bytes.length);
     bool same = !file.failed && !sl_gguf_open_memory(file.data, file.length, &gguf, NULL) &&
-                !sl_tokenizer_from_gguf(gguf, &again, NULL) && same_ids(t, again, 0) && same_ids(t, again, SLLM_TOKENIZE_ADD);
+                !sl_tokenizer_from_gguf(gguf, &again, NULL) && sl_export_same(t, again);
     sl_tokenizer_free(again);
     sl_gguf_close(gguf);
     sl_buffer_free(&file);

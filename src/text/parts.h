@@ -431,6 +431,8 @@ sllm_status sl_tokenizer_finish(sl_tokenizer *tokenizer, sllm_error *error);
 /* The pre-tokeniser, normaliser and flags that a GGUF `tokenizer.ggml.pre` name stands for (pretokenize_names.c). */
 sllm_status sl_pretokenizer_named(sl_tokenizer *tokenizer, const char *name, size_t length, bool *adds_bos,
                                   bool *adds_sep, sllm_error *error);
+/* The patterns of a name's steps, each isolated: [*n] strings, in the regular expressions of tokenizer.json; NULL: unknown. */
+const char *const *sl_pretokenizer_patterns(const char *name, size_t *n);
 
 /* Step builders shared by the loaders; SLLM_ERROR_FORMAT when there are more than SL_MAX_STEPS. */
 sllm_status sl_add_normalize(sl_tokenizer *tokenizer, sl_normalize_step step, sllm_error *error);

@@ -141,6 +141,16 @@ static sllm_status apply(sl_tokenizer *tokenizer, const named *row, sllm_error *
     return status;
 }
 
+const char *const *sl_pretokenizer_patterns(const char *name, size_t *n) {
+    if (!*name) name = "default";
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        if (!listed(table[i].names, name, strlen(name))) continue;
+        for (*n = 0; *n < sizeof table[i].patterns / sizeof *table[i].patterns && table[i].patterns[*n];) ++*n;
+        return table[i].patterns;
+    }
+    return NULL;
+}
+
 sllm_status sl_pretokenizer_named(sl_tokenizer *tokenizer, const char *name, size_t length, bool *adds_bos,
                                   bool *adds_sep, sllm_error *error) {
     if (!length) {
