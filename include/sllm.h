@@ -106,14 +106,17 @@ SLLM_API sllm_status sllm_machine_measure(int n_threads, sllm_machine_speed *spe
 
 typedef struct sllm_model sllm_model;
 
+/* bitsandbytes' types of four bits, to which a model can be quantised while it is loaded. */
+typedef enum sllm_four_bit { SLLM_AS_STORED, SLLM_NF4, SLLM_FP4 } sllm_four_bit;
+
 typedef struct sllm_model_params {
     int n_threads;   /* threads for one forward; 0: all that the process may use. 1..512 */
     bool exact;      /* f32 activations and sums, as the reference data; false: activations rounded to int8 per block
                         for quantised weights (float weights keep float activations either way) */
     bool vocab_only; /* load configuration, tokenizer and template only; such a model cannot make sessions */
-    bool load_in_nf4;  /* float matrices of the blocks become NF4 while loading, as bitsandbytes does: blocks of 64; the
-                          embedding, the output matrix, norms and what is quantised already stay as they are */
-    bool double_quant; /* with load_in_nf4: the blocks' largest values in 8 bits (their values, not their memory) */
+    sllm_four_bit load_in_4bit; /* float matrices of the blocks become NF4 or FP4 while loading, as bitsandbytes does: blocks
+                        of 64; the embedding, the output matrix, norms and what is quantised already stay as they are */
+    bool double_quant; /* with load_in_4bit: the blocks' largest values in 8 bits (their values, not their memory) */
     bool (*on_progress)(void *user, double fraction); /* may be NULL; false cancels */
     void *user;
 } sllm_model_params;

@@ -49,7 +49,8 @@ typedef struct sllm_quantize_params {
     const char *const *rules;  /* [n_rules] "PATTERN=TYPE": a shell pattern over tensor names; the first that matches */
     size_t n_rules;
     const char *method;        /* NULL or "round"; "gptq" (second-order) or "awq" (scaled inputs): both need calibration text */
-    bool act_order;            /* gptq: columns of large inputs first */
+    bool act_order;            /* gptq, folders: columns of large inputs first, which costs readers time; GGUF types, whose
+                                  blocks stay in place, are always solved so */
     int group_size;            /* folders of int4 and int8: columns that share a scale; 0: 128 */
     bool double_quant;         /* folders of nf4 and fp4: the blocks' largest values in 8 bits too */
     bool keep_output;          /* the matrix that makes logits stays as it is */

@@ -209,7 +209,7 @@ static sllm_status search(job *j) {
 
 static sllm_status begin_solving(job *j) {
     if (j->quant.method == SL_METHOD_ROUND) return SLLM_OK;
-    sl_solve_params p = {.method = j->quant.method, .act_order = j->params->act_order, .ids = j->ids, .n_ids = j->n_ids,
+    sl_solve_params p = {.method = j->quant.method, .act_order = true, .ids = j->ids, .n_ids = j->n_ids,
                          .target = sl_quantise_plan_target, .user = &j->plan, .on_progress = j->params->on_progress,
                          .progress_user = j->params->user};
     sllm_status status = sl_quantise_check_finite(&j->plan, j->pool, j->error);
@@ -228,7 +228,7 @@ static bool write_recipe(job *j) {
     else if (p->bits != 0) sl_buffer_printf(r, " --bits %g", p->bits);
     else sl_buffer_printf(r, " --type %s", sl_mix_name(j->quant.mix));
     for (size_t i = 0; i < p->n_rules; i++) sl_buffer_printf(r, " --tensor %s", p->rules[i]);
-    if (j->quant.method != SL_METHOD_ROUND) sl_buffer_printf(r, " --method %s%s", p->method, p->act_order ? " --act-order" : "");
+    if (j->quant.method != SL_METHOD_ROUND) sl_buffer_printf(r, " --method %s", p->method);
     if (p->pure) sl_buffer_puts(r, " --pure");
     if (p->keep_output) sl_buffer_puts(r, " --keep-output");
     if (p->requantize) sl_buffer_puts(r, " --requantize");

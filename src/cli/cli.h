@@ -160,7 +160,7 @@ void cli_interrupt_clear(void); /* forgets the first Ctrl-C, so that the next se
 typedef struct cli_model_values {
     int threads, ctx;
     int kv_type; /* sllm_kv_type */
-    int load_in; /* 0: as stored, 1: NF4 */
+    int load_in; /* sllm_four_bit */
     bool exact, pull, double_quant;
 } cli_model_values;
 extern const char *const cli_kv_types[]; /* words of --kv-type, as sllm_kv_type */

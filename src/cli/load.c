@@ -9,7 +9,7 @@
 
 const char *const cli_kv_types[] = {"auto", "f32", "f16", "q8_0", "q4_0", NULL};
 
-static const char *const load_in_words[] = {"off", "nf4", NULL};
+static const char *const load_in_words[] = {"off", "nf4", "fp4", NULL};
 
 const cli_option cli_model_options[] = {
     {"ctx", 'c', CLI_INT, "N", "0", 0, 1 << 24, .offset = offsetof(cli_model_values, ctx),
@@ -22,7 +22,7 @@ const cli_option cli_model_options[] = {
     {"exact", 0, CLI_FLAG, .offset = offsetof(cli_model_values, exact),
      .help = "Compute with 32-bit activations and sums instead of activations rounded to 8 bits"},
     {"load-in-4bit", 0, CLI_WORD, .fallback = "off", .words = load_in_words, .offset = offsetof(cli_model_values, load_in),
-     .help = "Quantise the float matrices of the blocks to NF4 while loading, as bitsandbytes does"},
+     .help = "Quantise the float matrices of the blocks to NF4 or FP4 while loading, as bitsandbytes does"},
     {"double-quant", 0, CLI_FLAG, .offset = offsetof(cli_model_values, double_quant),
      .help = "With --load-in-4bit: the scales of that pass through eight bits, too"},
     {"pull", 0, CLI_FLAG, .offset = offsetof(cli_model_values, pull),
@@ -100,7 +100,7 @@ static int load(cli_app *app, const char *name, const cli_model_values *values, 
     if (values) {
         params.n_threads = values->threads;
         params.exact = values->exact;
-        params.load_in_nf4 = values->load_in == 1;
+        params.load_in_4bit = (sllm_four_bit)values->load_in;
         params.double_quant = values->double_quant;
     }
     if (sllm_model_load(path, &params, model, &error)) status = model_error(app, &error);

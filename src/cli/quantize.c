@@ -181,7 +181,8 @@ static const cli_option quantize_options[] = {
      .help = "round (the default); gptq: each column's error is made up for by the columns after it; awq: inputs are scaled so "
              "that the columns that matter round better. Both need --calibrate"},
     {"act-order", 0, CLI_FLAG, .offset = offsetof(quantize_values, act_order),
-     .help = "With gptq: columns of large inputs first"},
+     .help = "With gptq and int4 or int8: columns of large inputs first, which is better and slower to run; GGUF types are always "
+             "solved so"},
     {"group-size", 0, CLI_INT, "N", NULL, 32, 1 << 20, .offset = offsetof(quantize_values, group_size),
      .help = "For int4 and int8: columns that share a scale (128)"},
     {"double-quant", 0, CLI_FLAG, .offset = offsetof(quantize_values, double_quant),

@@ -166,8 +166,9 @@ static sllm_status load_weights(sl_model *model, const sllm_model_params *params
     tensors = sl_tensors_of(model);
     if (!status) status = sl_weights_bind(&tensors, &model->config, &model->arena, params->on_progress, params->user,
                                          &model->weights, error);
-    if (!status && params->load_in_nf4)
-        status = sl_weights_to_nf4(model->weights, &model->config, model->pool, params->double_quant, &model->arena, error);
+    if (!status && params->load_in_4bit != SLLM_AS_STORED)
+        status = sl_weights_to_4bit(model->weights, &model->config, params->load_in_4bit == SLLM_FP4 ? SL_FP4 : SL_NF4, model->pool,
+                                    params->double_quant, &model->arena, error);
     if (status) return status == SLLM_ERROR_CANCELLED ? status : sl_error_prefix(error, status, "%s", model->path);
     if (!model->exact) { /* exact arithmetic widens the rows of the file */
         status = sl_packer_new(&model->packer, error);

@@ -6,8 +6,8 @@
  *                     weight (I8), SCB                 LLM.int8
  *
  * Where a type of ours holds a matrix exactly it stays quantised: (q - zero) * scale of GPTQ and AWQ is Q5_0, of 8 bits
- * Q8_0, bitsandbytes' NF4 is NF4. What none holds becomes F32: act-order (columns of one block have several scales), FP4,
- * LLM.int8's rows (f32 scales), rows that are no multiple of 32 (64). */
+ * Q8_0, bitsandbytes' NF4 is NF4 and its FP4 FP4. What none holds becomes F32: act-order (columns of one block have several
+ * scales), LLM.int8's rows (f32 scales), rows that are no multiple of 32 (64). */
 #ifndef SL_MODEL_PACKED_H
 #define SL_MODEL_PACKED_H
 

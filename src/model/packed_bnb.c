@@ -26,7 +26,7 @@ static void float_row(void *user, int64_t row, int thread) {
     }
 }
 
-static void nf4_row(void *user, int64_t row, int thread) {
+static void block_row(void *user, int64_t row, int thread) {
     const bnb *b = user;
     uint8_t *out = (uint8_t *)(uintptr_t)b->out->data + (size_t)(row * (b->columns / 64)) * sl_type_get(SL_NF4)->bytes;
     (void)thread;
@@ -102,11 +102,11 @@ sllm_status sl_packed_bnb4(const sl_packed_reader *r, const char *base, sl_tenso
     memcpy(b.map, map->data, sizeof b.map);
     status = read_absmax(r, base, &s, blocks, &b.absmax);
     if (status) return status;
-    bool is_nf4 = true;
-    for (int i = 0; i < 16; i++) is_nf4 = is_nf4 && b.map[i] == sl_nf4_values[i];
-    bool whole = is_nf4 && s.columns % 64 == 0 && s.block % 64 == 0;
-    status = sl_packed_make(r, base, whole ? SL_NF4 : SL_F32, s.rows, s.columns, out);
-    if (!status) sl_pool_run(r->pool, s.rows, whole ? nf4_row : float_row, &b);
+    sl_type type = SL_F32; /* where no type of ours has this book, or blocks do not fit rows */
+    for (int i = 0; i < 2 && s.columns % 64 == 0 && s.block % 64 == 0; i++)
+        if (!memcmp(b.map, sl_float_book(i ? SL_FP4 : SL_NF4), 16 * sizeof(float))) type = i ? SL_FP4 : SL_NF4;
+    status = sl_packed_make(r, base, type, s.rows, s.columns, out);
+    if (!status) sl_pool_run(r->pool, s.rows, type != SL_F32 ? block_row : float_row, &b);
     return status;
 }
 

@@ -70,10 +70,10 @@ const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer,
 /* Has every matrix that `fast` arithmetic multiplies packed at its first use (pack.h); the packer outlives the weights. */
 sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error);
 
-/* The float matrices of the blocks become NF4 in the arena (rows of a multiple of 64 columns; others stay), with the
+/* The float matrices of the blocks become `type`, NF4 or FP4, in the arena (rows of a multiple of 64 columns; others stay), with the
  * largest value of each 64 kept as f32 or, `nested`, as what bitsandbytes' double quantisation makes of it. */
-sllm_status sl_weights_to_nf4(sl_weights *weights, const sl_config *config, sl_pool *pool, bool nested, sl_arena *arena,
-                              sllm_error *error);
+sllm_status sl_weights_to_4bit(sl_weights *weights, const sl_config *config, sl_type type, sl_pool *pool, bool nested,
+                               sl_arena *arena, sllm_error *error);
 
 /* Binds every tensor that config->family calls for, checking name, shape and type. SLLM_ERROR_FORMAT names the tensor
  * and both shapes; a tensor that nothing uses is an error too, but for buffers known to be no parameters. Sets

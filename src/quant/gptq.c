@@ -185,4 +185,4 @@ bool sl_gptq_rows(const sl_gptq *g, float *w, int64_t first, int64_t rows, const
     return true;
 }
 
-bool sl_gptq_can_write(sl_type type) { return type != SL_NF4 && sl_type_is_written(type) && sl_type_codes(type) != NULL; }
+bool sl_gptq_can_write(sl_type type) { return type != SL_NF4 && type != SL_FP4 && sl_type_is_written(type) && sl_type_codes(type) != NULL; }

@@ -5,14 +5,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Sign in bit 3; the magnitudes are in no order. */
-static const float fp4_values[16] = {
-    0.0f, 0.0052083333f, 0.6666666667f, 1.0f, 0.3333333333f, 0.5f, 0.1666666667f, 0.25f,
-    -0.0f, -0.0052083333f, -0.6666666667f, -1.0f, -0.3333333333f, -0.5f, -0.1666666667f, -0.25f,
-};
 static const uint8_t fp4_order[8] = {0, 1, 6, 7, 4, 5, 2, 3}; /* codes of rising magnitudes */
 
-const float *sl_bnb4_values(sl_bnb4 kind) { return kind == SL_BNB_NF4 ? sl_nf4_values : fp4_values; }
+const float *sl_bnb4_values(sl_bnb4 kind) { return kind == SL_BNB_NF4 ? sl_nf4_values : sl_bnb_fp4_values; }
 
 static uint8_t nf4_code(float y) {
     uint8_t at = 0;
@@ -24,7 +19,7 @@ static uint8_t fp4_code(float y) {
     float size = fabsf(y);
     int at = 0;
     for (int k = 0; k < 7; k++) { /* a tie goes up, as the library lets it: to the larger size below zero */
-        float middle = (fp4_values[fp4_order[k]] + fp4_values[fp4_order[k + 1]]) * 0.5f;
+        float middle = (sl_bnb_fp4_values[fp4_order[k]] + sl_bnb_fp4_values[fp4_order[k + 1]]) * 0.5f;
         at += size > middle || (y < 0 && size == middle);
     }
     if (at == 0) return y > 0 ? 8 : 0; /* the library's choice of zero */

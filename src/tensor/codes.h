@@ -7,8 +7,8 @@
  * each operation rounded to f32. For every type of the GGUF format this gives the reference dequantiser's bits, so one
  * unpacker a type serves to_float, packing and, where no faster one is written, the kernels.
  *
- * NF4 is the exception: its code book is of floats, which integers only approximate. to_float, and with it `exact`
- * arithmetic, takes the book itself; `fast` arithmetic takes integers that are off by 0.0017 of the block's largest
+ * NF4 and FP4 are the exception: their code books are of floats, which integers only approximate. to_float, and with it
+ * `exact` arithmetic, takes the book itself; `fast` arithmetic takes integers, NF4's off by 0.0017 of the block's largest
  * value (root mean square; activations, rounded to 8 bits, are off by as much, and NF4 itself by 0.04).
  */
 #ifndef SL_TENSOR_CODES_H
@@ -59,7 +59,8 @@ typedef struct sl_codes {
     X(TQ2_0,   tq2_0,    35, 256,  66, 32,  1,   3, false) \
     X(MXFP4,   mxfp4,    39,  32,  17, 32, 12,  24, false) \
     X(NVFP4,   nvfp4,    40,  64,  36, 16, 12,  24, false) \
-    X(NF4,     nf4,      -1,  64,  36, 32,  0,   0, false)
+    X(NF4,     nf4,      -1,  64,  36, 32,  0,   0, false) \
+    X(FP4,     fp4,      -1,  64,  36, 32,  0,   0, false)
 
 /* NULL for float and integer types. */
 const sl_codes *sl_type_codes(sl_type type);
@@ -91,6 +92,7 @@ void sl_unpack_tq2_0(const uint8_t *block, int8_t *codes, float *scales, float *
 void sl_unpack_mxfp4(const uint8_t *block, int8_t *codes, float *scales, float *mins);
 void sl_unpack_nvfp4(const uint8_t *block, int8_t *codes, float *scales, float *mins);
 void sl_unpack_nf4(const uint8_t *block, int8_t *codes, float *scales, float *mins);
+void sl_unpack_fp4(const uint8_t *block, int8_t *codes, float *scales, float *mins);
 
 /* Six-bit scales and minimums of Q4_K and Q5_K: 8 + 8 of them in 12 bytes. */
 void sl_k_scales(const uint8_t packed[12], uint8_t scales[8], uint8_t mins[8]);
@@ -105,6 +107,15 @@ float sl_e8m0_half(uint8_t e);         /* 2^(e - 128): the scale of doubled E2M1
 extern const float sl_nf4_values[16];
 extern const int8_t sl_nf4_codes[16];
 #define SL_NF4_UNIT (1.0f / 112.03f)
+/* The same for bitsandbytes' FP4: sign, and a magnitude whose codes are in no order. All but the smallest, 1/192, are
+ * multiples of the unit. */
+extern const float sl_bnb_fp4_values[16];
+extern const int8_t sl_bnb_fp4_codes[16];
+#define SL_FP4_UNIT (1.0f / 96.0f)
+/* The book of either type; NULL for others. */
+static inline const float *sl_float_book(sl_type type) {
+    return type == SL_NF4 ? sl_nf4_values : type == SL_FP4 ? sl_bnb_fp4_values : NULL;
+}
 
 static inline uint16_t sl_load_u16(const void *p) { const uint8_t *b = p; return (uint16_t)(b[0] | b[1] << 8); }
 static inline uint32_t sl_load_u32(const void *p) {
@@ -116,7 +127,7 @@ static inline float sl_load_f32(const void *p) {
     memcpy(&f, p, sizeof f);
     return f;
 }
-/* Index of element i of an NF4 block: the high nibble first. */
+/* Index of element i of an NF4 or FP4 block: the high nibble first. */
 static inline unsigned sl_nf4_index(const uint8_t *block, int i) {
     return block[4 + i / 2] >> (i % 2 ? 0 : 4) & 15u;
 }

@@ -61,6 +61,11 @@ static void set_book(uint8_t *qs, const int8_t *codes, const int8_t *book) {
     for (int i = 0; i < 16; i++) qs[i] = low_high(in_book(book, codes[i]), in_book(book, codes[i + 16]));
 }
 
+/* Sixty-four, the first of a pair in the high nibble. */
+static void set_pairs(uint8_t *qs, const int8_t *codes, const int8_t *book) {
+    for (int i = 0; i < 32; i++) qs[i] = low_high(in_book(book, codes[2 * i + 1]), in_book(book, codes[2 * i]));
+}
+
 void sl_block_set_codes(sl_type type, uint8_t *block, const int8_t *codes) {
     switch (type) {
     case SL_Q4_0: set_nibbles(block + 2, codes, 8); break;
@@ -82,10 +87,8 @@ void sl_block_set_codes(sl_type type, uint8_t *block, const int8_t *codes) {
         for (int g = 0; g < 8; g++) set_book(block + 8 + 16 * g, codes + 32 * g, sl_iq4_values);
         break;
     case SL_MXFP4: set_book(block + 1, codes, sl_fp4_values); break;
-    case SL_NF4:
-        for (int i = 0; i < 32; i++)
-            block[4 + i] = low_high(in_book(sl_nf4_codes, codes[2 * i + 1]), in_book(sl_nf4_codes, codes[2 * i]));
-        break;
+    case SL_NF4: set_pairs(block + 4, codes, sl_nf4_codes); break;
+    case SL_FP4: set_pairs(block + 4, codes, sl_bnb_fp4_codes); break;
     default: break;
     }
 }

@@ -47,7 +47,8 @@ PINLINE __m256i stored_codes(sl_type type, const uint8_t *block, int j) {
     case SL_IQ4_NL: return nibbles_to_bytes(block + 2);
     case SL_Q4_1: return nibbles_to_bytes(block + 4);
     case SL_MXFP4: return nibbles_to_bytes(block + 1);
-    case SL_NF4: return nibble_pairs(block + 4 + 16 * j);
+    case SL_NF4:
+    case SL_FP4: return nibble_pairs(block + 4 + 16 * j);
     case SL_Q5_0: return _mm256_or_si256(nibbles_to_bytes(block + 6), bits_to_16(block + 2));
     case SL_Q5_1: return _mm256_or_si256(nibbles_to_bytes(block + 8), bits_to_16(block + 4));
     case SL_Q8_0: return load32(block + 2);

@@ -90,6 +90,9 @@ VINLINE void scales_of(sl_type type, const uint8_t *head, int g, int v, vfloat *
     case SL_HEAD_NF4:
         *scale = vf_mul(vf_load((const float *)(const void *)head + LANES * v), vf_set1(SL_NF4_UNIT));
         break;
+    case SL_HEAD_FP4:
+        *scale = vf_mul(vf_load((const float *)(const void *)head + LANES * v), vf_set1(SL_FP4_UNIT));
+        break;
     case SL_HEAD_I8: *scale = vf_mul(vf_from_f16(d), vi_to_vf(vi_from_i8(bytes + 32))); break;
     case SL_HEAD_U8_MIN:
         *scale = vf_mul(vf_from_f16(d), vi_to_vf(vi_from_u8(bytes + 64)));

@@ -32,7 +32,8 @@ VINLINE uint8x16_t stored_codes(sl_type type, const uint8_t *block, int j, int h
     case SL_IQ4_NL: return field(block + 2, 4 * h, 15);
     case SL_Q4_1: return field(block + 4, 4 * h, 15);
     case SL_MXFP4: return field(block + 1, 4 * h, 15);
-    case SL_NF4: return nibble_pairs(block + 4 + 16 * j + 8 * h);
+    case SL_NF4:
+    case SL_FP4: return nibble_pairs(block + 4 + 16 * j + 8 * h);
     case SL_Q5_0: return vorrq_u8(field(block + 6, 4 * h, 15), bits_to_16(block + 2 + 2 * h));
     case SL_Q5_1: return vorrq_u8(field(block + 8, 4 * h, 15), bits_to_16(block + 4 + 2 * h));
     case SL_Q8_0: return vld1q_u8(block + 2 + 16 * h);

@@ -59,7 +59,7 @@ void sl_panel_pack_head(sl_type type, const uint8_t *rows, size_t row_bytes, int
     for (int r = 0; r < n_rows; r++) {
         const uint8_t *block = rows + (size_t)r * row_bytes + (size_t)b * block_bytes;
         uint8_t scales[SL_MAX_GROUPS], mins[SL_MAX_GROUPS], *bytes = head + (has_min ? 64 : 32) + r;
-        if (f.head == SL_HEAD_NF4) {
+        if (f.head == SL_HEAD_NF4 || f.head == SL_HEAD_FP4) {
             memcpy(head + 4 * r, block, 4);
             continue;
         }
@@ -83,6 +83,7 @@ static void scale_of(sl_panel_form f, const uint8_t *head, int g, int row, float
     float d = f16_of(head + 2 * row);
     switch (f.head) {
     case SL_HEAD_NF4: *scale = sl_load_f32(head + 4 * row) * SL_NF4_UNIT; break;
+    case SL_HEAD_FP4: *scale = sl_load_f32(head + 4 * row) * SL_FP4_UNIT; break;
     case SL_HEAD_F16_MIN: *minimum = f16_of(head + 32 + 2 * row); *scale = d; break;
     case SL_HEAD_BF16: *scale = sl_bf16_to_f32(sl_load_u16(head + 2 * row)); break;
     case SL_HEAD_I8: *scale = d * (float)(int8_t)bytes[32]; break;
@@ -140,7 +141,7 @@ static unsigned get_code(sl_panel_form f, const uint8_t *group, int row, int i) 
 
 /* Index into the code book of element i of a row's block. */
 static unsigned index_of(sl_type type, const uint8_t *block, int i) {
-    if (type == SL_NF4) return sl_nf4_index(block, i);
+    if (sl_float_book(type)) return sl_nf4_index(block, i);
     const uint8_t *nibbles = block + (type == SL_MXFP4 ? 1 : type == SL_IQ4_NL ? 2 : 8 + 16 * (i / 32));
     return nibbles[i % 16] >> (i % 32 < 16 ? 0 : 4) & 15;
 }
@@ -190,19 +191,19 @@ void sl_panel_unpack(sl_type type, const uint8_t *block, int group, int row, int
 }
 
 /* By the float book, as the type's to_float. */
-static void nf4_to_float(sl_panel_form f, const uint8_t *panel, int row, int64_t n, float *out) {
+static void book_to_float(sl_panel_form f, const float *book, const uint8_t *panel, int row, int64_t n, float *out) {
     for (int64_t column = 0; column < n; column++) {
         const uint8_t *block = panel + column / f.block * sl_panel_block_bytes(f);
         const uint8_t *group = block + f.head_bytes + column % f.block / 32 * f.group_bytes;
-        out[column] = sl_nf4_values[get_code(f, group, row, (int)(column % 32))] * sl_load_f32(block + 4 * row);
+        out[column] = book[get_code(f, group, row, (int)(column % 32))] * sl_load_f32(block + 4 * row);
     }
 }
 
 void sl_panel_to_float(sl_type type, const uint8_t *panel, int row, int64_t n, float *out) {
     sl_panel_form f = sl_panel_form_of(type);
     bool has_min = sl_type_codes(type)->has_min;
-    if (type == SL_NF4) {
-        nf4_to_float(f, panel, row, n, out);
+    if (sl_float_book(type)) {
+        book_to_float(f, sl_float_book(type), panel, row, n, out);
         return;
     }
     for (int64_t column = 0; column < n; column += 32) {

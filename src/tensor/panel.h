@@ -33,6 +33,7 @@ typedef enum sl_panel_head {
     SL_HEAD_F16_MIN,  /* f16 scale[16], f16 minimum[16] */
     SL_HEAD_BF16,     /* bf16 scale[16] (a power of two, exact) */
     SL_HEAD_NF4,      /* f32 absmax[16]: scale absmax * SL_NF4_UNIT */
+    SL_HEAD_FP4,      /* f32 absmax[16]: scale absmax * SL_FP4_UNIT */
     SL_HEAD_I8,       /* f16 d[16], int8 s[groups][16]: scale d * s */
     SL_HEAD_U8_MIN,   /* f16 d[16], f16 m[16], uint8 s[groups][16], uint8 n[groups][16]: scale d * s, minimum -(m * n) */
     SL_HEAD_U4_MIN,   /* f16 d[16], f16 m[16], uint8 [groups][16]: s in the low nibble, n in the high */
@@ -49,7 +50,8 @@ typedef struct sl_panel_form {
 
 /* The types with panels. */
 #define SL_PANEL_TYPES(X) \
-    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(NF4)
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(NF4) \
+    X(FP4)
 
 /* head SL_HEAD_NONE where the type has no panels. The one place that says so; constant for a constant type. */
 static inline __attribute__((always_inline)) sl_panel_form sl_panel_form_of(sl_type type) {
@@ -62,6 +64,7 @@ static inline __attribute__((always_inline)) sl_panel_form sl_panel_form_of(sl_t
     case SL_IQ4_NL: return (sl_panel_form){SL_HEAD_F16, 4, 32, 32, 32, 256, sl_iq4_values};
     case SL_MXFP4: return (sl_panel_form){SL_HEAD_BF16, 4, 32, 32, 32, 256, sl_fp4_values};
     case SL_NF4: return (sl_panel_form){SL_HEAD_NF4, 4, 64, 32, 64, 256, sl_nf4_codes};
+    case SL_FP4: return (sl_panel_form){SL_HEAD_FP4, 4, 64, 32, 64, 256, sl_bnb_fp4_codes};
     case SL_Q2_K: return (sl_panel_form){SL_HEAD_U4_MIN, 2, 256, 16, 64 + 256, 128, NULL};
     case SL_Q3_K: return (sl_panel_form){SL_HEAD_I8, 3, 256, 16, 32 + 256, 192, NULL};
     case SL_Q4_K: return (sl_panel_form){SL_HEAD_U8_MIN, 4, 256, 32, 64 + 256, 256, NULL};

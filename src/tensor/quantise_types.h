@@ -1,5 +1,6 @@
 /* The quantisers, a block at a time. Included by quantise_plain.c and quantise_avx2.c, which give SL_QUANTISE_TABLE.
  * x: the block's elements; w: their weights, or NULL. Blocks are laid out as types_basic.c and types_k.c say. */
+#include "tensor/bnb.h"
 #include "tensor/codes.h"
 #include "tensor/quantise.h"
 #include "tensor/quantise_search.h"
@@ -437,6 +438,13 @@ static void block_nf4(const float *x, const float *w, uint8_t *out) {
     for (int i = 0; i < 32; i++) out[4 + i] = (uint8_t)(index[2 * i] << 4 | index[2 * i + 1]);
 }
 
+static void block_fp4(const float *x, const float *w, uint8_t *out) {
+    float peak;
+    (void)w;
+    sl_bnb4_quantise(SL_BNB_FP4, x, 64, 64, out + 4, &peak);
+    memcpy(out, &peak, 4);
+}
+
 /* ---------------------------------------------------------------- the table */
 
 /* How much an element's error counts: its column's importance, and more where the element itself is large, since
@@ -458,5 +466,6 @@ const sl_quantise_table SL_QUANTISE_TABLE = {
     {[SL_Q4_0] = block_q4_0, [SL_Q4_1] = block_q4_1, [SL_Q5_0] = block_q5_0, [SL_Q5_1] = block_q5_1,
      [SL_Q8_0] = block_q8_0, [SL_Q2_K] = block_q2_k, [SL_Q3_K] = block_q3_k, [SL_Q4_K] = block_q4_k,
      [SL_Q5_K] = block_q5_k, [SL_Q6_K] = block_q6_k, [SL_IQ4_NL] = block_iq4_nl, [SL_IQ4_XS] = block_iq4_xs,
-     [SL_MXFP4] = block_mxfp4, [SL_NF4] = block_nf4},
+     [SL_MXFP4] = block_mxfp4, [SL_NF4] = block_nf4,
+     [SL_FP4] = block_fp4},
 };

@@ -88,17 +88,17 @@ static void widen(sl_type type, const void *in, float *out, size_t n) {
     }
 }
 
-static void widen_nf4(const void *in, float *out, size_t n) {
+static void widen_book(const float *book, const void *in, float *out, size_t n) {
     const uint8_t *block = in;
     for (size_t i = 0; i < n; i++) {
         const uint8_t *b = block + i / 64 * 36;
-        out[i] = sl_nf4_values[sl_nf4_index(b, (int)(i % 64))] * sl_load_f32(b);
+        out[i] = book[sl_nf4_index(b, (int)(i % 64))] * sl_load_f32(b);
     }
 }
 
 #define TO_FLOAT(TYPE, name, ...) \
     static void name##_to_float(const void *in, float *out, size_t n) { \
-        if (SL_##TYPE == SL_NF4) widen_nf4(in, out, n); \
+        if (sl_float_book(SL_##TYPE)) widen_book(sl_float_book(SL_##TYPE), in, out, n); \
         else widen(SL_##TYPE, in, out, n); \
     }
 SL_QUANTISED(TO_FLOAT)

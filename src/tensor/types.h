@@ -1,7 +1,7 @@
 /* The one table of element types. Everything that asks what a type is — readers, kernels, planner, `show` — asks here.
  *
- * Block layouts are the published facts of the GGUF format; every size is asserted at compile time in types_*.c. NF4 is
- * not of that format: its block is defined in types_basic.c.
+ * Block layouts are the published facts of the GGUF format; every size is asserted at compile time in types_*.c. NF4 and
+ * FP4 (bitsandbytes') are not of that format: their block is defined in types_basic.c.
  */
 #ifndef SL_TENSOR_TYPES_H
 #define SL_TENSOR_TYPES_H
@@ -15,7 +15,7 @@ typedef enum sl_type {
     SL_Q4_0, SL_Q4_1, SL_Q5_0, SL_Q5_1, SL_Q8_0, SL_Q8_1,
     SL_Q2_K, SL_Q3_K, SL_Q4_K, SL_Q5_K, SL_Q6_K, SL_Q8_K,
     SL_IQ1_S, SL_IQ1_M, SL_IQ2_XXS, SL_IQ2_XS, SL_IQ2_S, SL_IQ3_XXS, SL_IQ3_S, SL_IQ4_NL, SL_IQ4_XS,
-    SL_TQ1_0, SL_TQ2_0, SL_MXFP4, SL_NVFP4, SL_NF4,
+    SL_TQ1_0, SL_TQ2_0, SL_MXFP4, SL_NVFP4, SL_NF4, SL_FP4,
     SL_I8, SL_I16, SL_I32, SL_I64, SL_U8, SL_BOOL, /* integers: stored and read, never multiplied */
     SL_TYPE_COUNT
 } sl_type;

@@ -1,4 +1,5 @@
-/* Types with one scale a block of 32 (or 16, or 64): Q4_0 ... Q8_1, IQ4_NL, the four-bit floats MXFP4 and NVFP4, and NF4. */
+/* Types with one scale a block of 32 (or 16, or 64): Q4_0 ... Q8_1, IQ4_NL, the four-bit floats MXFP4 and NVFP4, and
+ * bitsandbytes' NF4 and FP4. */
 #include "tensor/codes.h"
 
 #include <string.h>
@@ -33,6 +34,12 @@ const float sl_nf4_values[16] = {
 };
 const int8_t sl_nf4_codes[16] = {-112, -78, -59, -44, -32, -21, -10, 0, 9, 18, 28, 38, 49, 63, 81, 112};
 const int8_t sl_fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+const float sl_bnb_fp4_values[16] = {
+    0.0f, 0.0052083333f, 0.6666666667f, 1.0f, 0.3333333333f, 0.5f, 0.1666666667f, 0.25f,
+    -0.0f, -0.0052083333f, -0.6666666667f, -1.0f, -0.3333333333f, -0.5f, -0.1666666667f, -0.25f,
+};
+const int8_t sl_bnb_fp4_codes[16] = {0, 1, 64, 96, 32, 48, 16, 24, 0, -1, -64, -96, -32, -48, -16, -24};
 
 static float f16_at(const uint8_t *p) { return sl_f16_to_f32(sl_load_u16(p)); }
 
@@ -140,4 +147,10 @@ void sl_unpack_nf4(const uint8_t *block, int8_t *codes, float *scales, float *mi
     (void)mins;
     scales[0] = scales[1] = sl_load_f32(AT(nf4, absmax)) * SL_NF4_UNIT;
     for (int i = 0; i < 64; i++) codes[i] = sl_nf4_codes[sl_nf4_index(block, i)];
+}
+
+void sl_unpack_fp4(const uint8_t *block, int8_t *codes, float *scales, float *mins) {
+    (void)mins;
+    scales[0] = scales[1] = sl_load_f32(AT(nf4, absmax)) * SL_FP4_UNIT; /* the block is NF4's, the book another */
+    for (int i = 0; i < 64; i++) codes[i] = sl_bnb_fp4_codes[sl_nf4_index(block, i)];
 }

@@ -88,7 +88,7 @@ static uint8_t *random_weights(sl_type type, size_t n) {
             for (int k = 0; k < 2 && f16_fields[f].type == type; k++)
                 if (f16_fields[f].at[k] >= 0) put_f16(block + f16_fields[f].at[k], 0.02f * uniform());
         float d = 0.02f * uniform();
-        if (type == SL_Q8_K || type == SL_NF4) memcpy(block, &d, 4);
+        if (type == SL_Q8_K || sl_float_book(type)) memcpy(block, &d, 4);
         if (type == SL_IQ1_M) block[55] = (uint8_t)(0x20 | (block[55] & 0x8f)); /* top nibble of the scattered f16 */
         if (type == SL_MXFP4) block[0] = (uint8_t)(118 + block[0] % 8);
         if (type == SL_NVFP4)
@@ -159,7 +159,7 @@ static problem new_problem(sl_type type, int64_t experts, int64_t rows, int64_t 
         p.as_fast = malloc(elements * sizeof *p.as_fast);
         assert_non_null(p.as_fast);
         widen_codes(type, p.w.data, p.as_fast, elements);
-        for (size_t i = 0; i < elements && type != SL_NF4; i++)
+        for (size_t i = 0; i < elements && !sl_float_book(type); i++)
             assert_true(fabs(p.as_fast[i] - (double)p.widened[i]) <= 1e-6 * fabs((double)p.widened[i]) + 1e-8);
     }
     size_t stride = (size_t)n + 3;

@@ -46,7 +46,7 @@ static uint8_t *random_rows(sl_type type, size_t elements) {
         int at = scale_at(type);
         block[at + 1] &= 0xab; /* the top bits of an f16 scale, and of the minimum behind it */
         if (sl_type_codes(type)->has_min) block[at + 3] &= 0xab;
-        if (type == SL_NF4) block[3] &= 0xbf; /* of an f32 */
+        if (sl_float_book(type)) block[3] &= 0xbf; /* of an f32 */
         if (type == SL_MXFP4) block[0] = (uint8_t)(100 + block[0] % 40);
     }
     return w;
@@ -166,7 +166,7 @@ static void extreme_block(sl_type type, uint8_t code, uint8_t scale, uint8_t *bl
     memset(block, code, sl_type_get(type)->bytes);
     integer_scales(type, place);
     memset(block + place[0], scale, (size_t)place[1]);
-    if (type == SL_Q8_K || type == SL_NF4) memcpy(block, &d, 4);
+    if (type == SL_Q8_K || sl_float_book(type)) memcpy(block, &d, 4);
     else if (type == SL_MXFP4) block[0] = 121;
     else if (type == SL_NVFP4) memset(block, 0x38, 4);
     else if (type == SL_IQ1_M) block[55] = (uint8_t)(0x20 | (block[55] & 0x0f)); /* the exponent of its scattered f16 */
@@ -217,7 +217,7 @@ static void test_largest_sums(void **state) {
             double sum = 0.0, size = 0.0;
             info->to_float(data, widened, COLUMNS);
             for (int i = 0; i < COLUMNS; i++) sum += (double)widened[i] * (double)x[0], size += fabs((double)widened[i]);
-            double allowed = type == SL_NF4 ? 4e-3 : 1e-6; /* its integers are approximate (codes.h) */
+            double allowed = sl_float_book(type) ? 4e-3 : 1e-6; /* its integers are approximate (codes.h) */
             assert_true(fabs(expected[0] - sum) <= allowed * size);
         }
         free(data);
