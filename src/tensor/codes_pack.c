@@ -57,8 +57,18 @@ static int in_book(const int8_t *book, int8_t value) {
     return 0;
 }
 
-static void set_book(uint8_t *qs, const int8_t *codes, const int8_t *book) {
-    for (int i = 0; i < 16; i++) qs[i] = low_high(in_book(book, codes[i]), in_book(book, codes[i + 16]));
+/* The way back through the two books that quantisers write often: position of value - the smallest. */
+static const uint8_t iq4_places[241] = {
+    [0] = 0, [23] = 1, [44] = 2, [62] = 3, [78] = 4, [92] = 5, [105] = 6, [117] = 7, [128] = 8, [140] = 9, [152] = 10, [165] = 11,
+    [180] = 12, [196] = 13, [216] = 14, [240] = 15,
+};
+static const uint8_t fp4_places[25] = {
+    [0] = 15, [4] = 14, [6] = 13, [8] = 12, [9] = 11, [10] = 10, [11] = 9, [12] = 0, [13] = 1, [14] = 2, [15] = 3, [16] = 4, [18] = 5,
+    [20] = 6, [24] = 7,
+};
+
+static void set_book(uint8_t *qs, const int8_t *codes, const uint8_t *places, int smallest) {
+    for (int i = 0; i < 16; i++) qs[i] = low_high(places[codes[i] - smallest], places[codes[i + 16] - smallest]);
 }
 
 /* Sixty-four, the first of a pair in the high nibble. */
@@ -82,11 +92,11 @@ void sl_block_set_codes(sl_type type, uint8_t *block, const int8_t *codes) {
         set_k_nibbles(block + 48, codes);
         break;
     case SL_Q6_K: set_q6_k(block, codes); break;
-    case SL_IQ4_NL: set_book(block + 2, codes, sl_iq4_values); break;
+    case SL_IQ4_NL: set_book(block + 2, codes, iq4_places, -127); break;
     case SL_IQ4_XS:
-        for (int g = 0; g < 8; g++) set_book(block + 8 + 16 * g, codes + 32 * g, sl_iq4_values);
+        for (int g = 0; g < 8; g++) set_book(block + 8 + 16 * g, codes + 32 * g, iq4_places, -127);
         break;
-    case SL_MXFP4: set_book(block + 1, codes, sl_fp4_values); break;
+    case SL_MXFP4: set_book(block + 1, codes, fp4_places, -12); break;
     case SL_NF4: set_pairs(block + 4, codes, sl_nf4_codes); break;
     case SL_FP4: set_pairs(block + 4, codes, sl_bnb_fp4_codes); break;
     default: break;

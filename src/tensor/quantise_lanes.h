@@ -3,7 +3,8 @@
 #ifndef SL_TENSOR_QUANTISE_LANES_H
 #define SL_TENSOR_QUANTISE_LANES_H
 
-#include <stdint.h>
+#include "tensor/types.h"
+
 #include <string.h>
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -35,6 +36,14 @@ LANES v8 v_round(v8 a) {
     const v8 magic = v_set(12582912.0f);
     return (a + magic) - magic;
 }
+/* To f16, ties to even, and back; |x| <= 65504. */
+#if defined(__F16C__)
+LANES uint16_t v_half(float x) { return _cvtss_sh(x, 0); }
+LANES float v_of_half(uint16_t bits) { return _cvtsh_ss(bits); }
+#else
+LANES uint16_t v_half(float x) { return sl_f32_to_f16(x); }
+LANES float v_of_half(uint16_t bits) { return sl_f16_to_f32(bits); }
+#endif
 /* Across the lanes, in one order: (0 + 4) + (1 + 5) and (2 + 6) + (3 + 7). */
 LANES v8 v_halves(v8 a) { return __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3); }
 LANES v8 v_pairs(v8 a) { return __builtin_shufflevector(a, a, 1, 0, 3, 2, 5, 4, 7, 6); }

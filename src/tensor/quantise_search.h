@@ -33,9 +33,11 @@ LANES v8 nearest(grid g, v8 y) {
         }
         return value;
     }
-    static const float limits[7] = {0.5f, 1.5f, 2.5f, 3.5f, 5, 7, 10}, steps[7] = {1, 1, 1, 1, 2, 2, 4};
-    v8 size = v_abs(y), value = v_set(0);
-    for (int k = 0; k < 7; k++) value += (v8)((size > v_set(limits[k])) & (v8i)v_set(steps[k]));
+    /* 0 1 2 3 4 6 8 12: steps of one, from 4 on of two, from 8 on of four */
+    v8 size = v_abs(y);
+    v8 step = v_pick(size > v_set(8), v_set(4), v_pick(size > v_set(4), v_set(2), v_set(1)));
+    v8 part = v_pick(size > v_set(8), v_set(0.25f), v_pick(size > v_set(4), v_set(0.5f), v_set(1)));
+    v8 value = v_round(v_min(size, v_set(12)) * part) * step;
     return (v8)((v8i)value | ((v8i)y & (v8i)v_set(-0.0f) & (value > v_set(0))));
 }
 

@@ -11,11 +11,11 @@
 /* ---------------------------------------------------------------- storing */
 
 /* To f16 and back; what is beyond its range is cut to it. */
-static float half_of(float x, uint16_t *bits) {
+LANES float half_of(float x, uint16_t *bits) {
     if (!(x < 65504.0f)) x = 65504.0f;
     if (!(x > -65504.0f)) x = -65504.0f;
-    *bits = sl_f32_to_f16(x);
-    return sl_f16_to_f32(*bits);
+    *bits = v_half(x);
+    return v_of_half(*bits);
 }
 
 static void store_half(uint8_t *p, uint16_t bits) {
@@ -29,6 +29,26 @@ static void store_codes(sl_type type, uint8_t *block, const float *q, int n) {
     sl_block_set_codes(type, block, codes);
 }
 
+/* The layouts of 32 four- and five-bit codes, as codes_pack.c has them, without the way through integers in memory. */
+LANES void store_nibbles(uint8_t *qs, const float *q, int offset) {
+    for (int i = 0; i < 16; i++) qs[i] = (uint8_t)((((int)q[i] + offset) & 15) | ((int)q[i + 16] + offset) << 4);
+}
+
+LANES void store_fives(uint8_t *qh, uint8_t *qs, const float *q, int offset) {
+    uint32_t high = 0;
+    for (int i = 0; i < 32; i++) high |= (uint32_t)(((int)q[i] + offset) >> 4 & 1) << i;
+    memcpy(qh, &high, 4);
+    store_nibbles(qs, q, offset);
+}
+
+LANES void store_32(sl_type type, uint8_t *block, const float *q) {
+    if (type == SL_Q4_0) store_nibbles(block + 2, q, 8);
+    else if (type == SL_Q4_1) store_nibbles(block + 4, q, 0);
+    else if (type == SL_Q5_0) store_fives(block + 2, block + 6, q, 16);
+    else if (type == SL_Q5_1) store_fives(block + 4, block + 8, q, 0);
+    else store_codes(type, block, q, 32);
+}
+
 static int nearest_int(float x, int low, int high) {
     if (!(x > (float)low)) return low;
     if (!(x < (float)high)) return high;
@@ -38,10 +58,10 @@ static int nearest_int(float x, int low, int high) {
 /* ---------------------------------------------------------------- 32 elements, one f16 scale */
 
 /* Where the element of largest size is made to stand: at either end of the codes, or a little beyond or within. */
-static const float targets_4[] = {-8, -7.2f, -7.6f, -8.4f, -8.8f, 7, 7.4f, 7.8f};
+static const float targets_4[] = {-8, -8.7f, 7.4f};
 static const float targets_4w[] = {-8, -7.1f, -7.4f, -7.7f, -8.3f, -8.6f, -8.9f, -9.3f, -6.7f, 7, 6.6f, 7.3f, 7.6f, 7.9f,
                                    8.3f, -9.8f, 8.8f, 6.2f, -6.2f};
-static const float targets_5[] = {-16, -15.3f, -15.7f, -16.4f, 15, 15.5f};
+static const float targets_5[] = {-16, -15.5f, 15.3f};
 static const float targets_5w[] = {-16, -15.1f, -15.4f, -15.7f, -16.3f, -16.6f, -16.9f, -17.4f, 15, 14.6f, 15.3f, 15.6f,
                                    15.9f, 16.4f, 14.2f, -14.6f, -18};
 static const float targets_iq4[] = {-127, 113, -122, 118, -132, 108, -117, 123};
@@ -50,14 +70,14 @@ static const float targets_iq4w[] = {-127, 113, -121, -124, -130, -134, -138, -1
 /* The f16 scale near d whose error is least; codes into q. */
 LANES float settle(grid g, const float *x, const float *w, float d, uint16_t *bits, float *q) {
     float stored = half_of(d, bits), error = scale_error(g, 4, x, w, stored, q), other[32];
-    sums s = {0, 0};
-    for (int i = 0; i < 32; i++) { /* once more least squares, now for the codes that the stored scale gives */
-        float a = w ? w[i] : 1;
-        s.xq += a * x[i] * q[i];
-        s.qq += a * q[i] * q[i];
+    v8 xq = v_set(0), qq = v_set(0);
+    for (int k = 0; k < 4; k++) { /* once more least squares, now for the codes that the stored scale gives */
+        v8 code = v_load(q + 8 * k), a = w ? weight_of(w, k) * code : code;
+        xq += a * v_load(x + 8 * k);
+        qq += a * code;
     }
     uint16_t next;
-    float again = half_of(s.qq > 0 ? s.xq / s.qq : 0, &next);
+    float square = v_sum(qq), again = half_of(square > 0 ? v_sum(xq) / square : 0, &next);
     if (next == *bits || again == 0) return stored;
     if (scale_error(g, 4, x, w, again, other) >= error) return stored;
     memcpy(q, other, sizeof other);
@@ -70,17 +90,23 @@ LANES void one_scale(sl_type type, grid g, const float *x, const float *w, const
     uint16_t bits;
     settle(g, x, w, best_scale(g, 4, x, w, targets, n), &bits, q);
     store_half(out, bits);
-    store_codes(type, out, q, 32);
+    store_32(type, out, q);
 }
 
 #define TARGETS(plain, weighted) w ? (weighted) : (plain), w ? (int)(sizeof(weighted) / 4) : (int)(sizeof(plain) / 4)
+/* Both forms compiled by themselves, so that the unweighted one multiplies by no weights. */
+#define EITHER(call_plain, call_weighted) if (w) call_weighted; else call_plain
 
 static void block_q4_0(const float *x, const float *w, uint8_t *out) {
-    one_scale(SL_Q4_0, (grid){LEVELS_INTEGERS, -8, 7}, x, w, TARGETS(targets_4, targets_4w), out);
+    const grid g = {LEVELS_INTEGERS, -8, 7};
+    EITHER(one_scale(SL_Q4_0, g, x, NULL, targets_4, 3, out),
+           one_scale(SL_Q4_0, g, x, w, targets_4w, sizeof targets_4w / 4, out));
 }
 
 static void block_q5_0(const float *x, const float *w, uint8_t *out) {
-    one_scale(SL_Q5_0, (grid){LEVELS_INTEGERS, -16, 15}, x, w, TARGETS(targets_5, targets_5w), out);
+    const grid g = {LEVELS_INTEGERS, -16, 15};
+    EITHER(one_scale(SL_Q5_0, g, x, NULL, targets_5, 3, out),
+           one_scale(SL_Q5_0, g, x, w, targets_5w, sizeof targets_5w / 4, out));
 }
 
 static void block_iq4_nl(const float *x, const float *w, uint8_t *out) {
@@ -111,13 +137,13 @@ static void block_q8_0(const float *x, const float *w, uint8_t *out) {
 
 /* ---------------------------------------------------------------- 32 elements, f16 scale and minimum */
 
-static const float stretch[] = {0, -0.3f, -0.6f, -0.9f, 0.3f, 0.6f};
+static const float stretch[] = {-0.2f, -0.7f};
 static const float stretch_w[] = {0, -0.2f, -0.4f, -0.6f, -0.8f, -1, -1.3f, -1.6f, 0.2f, 0.4f, 0.6f, 0.8f, 1, 1.3f};
 
 /* Rounds scale and minimum to f16, each given the other, as long as that helps. */
-LANES void settle_affine(float top, const float *x, const float *w, affine a, uint16_t bits[2], float *q) {
+LANES void settle_affine(float top, const float *x, const float *w, int turns, affine a, uint16_t bits[2], float *q) {
     float least = -1, other[32];
-    for (int turn = 0; turn < 3; turn++) {
+    for (int turn = 0; turn < turns; turn++) {
         uint16_t b[2];
         affine r;
         r.d = half_of(a.d, &b[0]);
@@ -127,7 +153,7 @@ LANES void settle_affine(float top, const float *x, const float *w, affine a, ui
         least = e;
         memcpy(bits, b, sizeof b);
         memcpy(q, other, sizeof other);
-        if (r.d == 0) break;
+        if (r.d == 0 || turn + 1 == turns) break;
         affine_sums s = affine_sums_of(top, 4, x, w, 1 / r.d, r.m);
         if (!(s.w > 0)) break;
         if (turn == 0) affine_solve(s, false, &a);
@@ -139,14 +165,20 @@ LANES void settle_affine(float top, const float *x, const float *w, affine a, ui
 LANES void scale_and_minimum(sl_type type, float top, const float *x, const float *w, uint8_t *out) {
     float q[32];
     uint16_t bits[2];
-    settle_affine(top, x, w, best_affine(top, 4, x, w, false, TARGETS(stretch, stretch_w), 2), bits, q);
+    affine wish = w ? best_affine(top, 4, x, w, false, stretch_w, sizeof stretch_w / 4, 2) : best_affine(top, 4, x, w, false, stretch, 2, 0);
+    settle_affine(top, x, w, w ? 3 : 1, wish, bits, q);
     store_half(out, bits[0]);
     store_half(out + 2, bits[1]);
-    store_codes(type, out, q, 32);
+    store_32(type, out, q);
 }
 
-static void block_q4_1(const float *x, const float *w, uint8_t *out) { scale_and_minimum(SL_Q4_1, 15, x, w, out); }
-static void block_q5_1(const float *x, const float *w, uint8_t *out) { scale_and_minimum(SL_Q5_1, 31, x, w, out); }
+static void block_q4_1(const float *x, const float *w, uint8_t *out) {
+    EITHER(scale_and_minimum(SL_Q4_1, 15, x, NULL, out), scale_and_minimum(SL_Q4_1, 15, x, w, out));
+}
+
+static void block_q5_1(const float *x, const float *w, uint8_t *out) {
+    EITHER(scale_and_minimum(SL_Q5_1, 31, x, NULL, out), scale_and_minimum(SL_Q5_1, 31, x, w, out));
+}
 
 /* ---------------------------------------------------------------- 256 elements: integer scales and minimums */
 
@@ -401,7 +433,7 @@ static void block_iq4_xs(const float *x, const float *w, uint8_t *out) {
 /* ---------------------------------------------------------------- code books with other scales */
 
 /* The power of two by the Open Compute Project's rule, or the one above or below it. */
-static void block_mxfp4(const float *x, const float *w, uint8_t *out) {
+LANES void mxfp4(const float *x, const float *w, uint8_t *out) {
     const grid g = {LEVELS_FP4, -12, 12};
     float peak = fabsf(extreme(4, x)), least = -1, q[32], best[32] = {0};
     int exponent = 0, chosen = 0;
@@ -420,6 +452,8 @@ static void block_mxfp4(const float *x, const float *w, uint8_t *out) {
     out[0] = (uint8_t)chosen;
     store_codes(SL_MXFP4, out, best, 32);
 }
+
+static void block_mxfp4(const float *x, const float *w, uint8_t *out) { EITHER(mxfp4(x, NULL, out), mxfp4(x, w, out)); }
 
 /* bitsandbytes' rule: the largest value, and the nearest of the book; `exact` arithmetic reads the book's own floats. */
 static void block_nf4(const float *x, const float *w, uint8_t *out) {
