@@ -16,6 +16,7 @@ sllm_status sl_importance_collect(const sl_model *model, const int32_t *ids, siz
                                   void *user, sl_importance **importance, sllm_error *error);
 /* SLLM_ERROR_FORMAT: damaged, or values that are negative or not finite. */
 sllm_status sl_importance_read(const char *path, sl_importance **importance, sllm_error *error);
+sllm_status sl_importance_read_memory(const void *data, size_t size, sl_importance **importance, sllm_error *error);
 sllm_status sl_importance_write(const sl_importance *importance, const char *path, sllm_error *error);
 void sl_importance_free(sl_importance *importance); /* NULL is allowed */
 

@@ -81,8 +81,8 @@ static sllm_status read_old_entry(sl_importance *im, cursor *c, int index, sllm_
     return SLLM_OK;
 }
 
-static sllm_status read_old(sl_importance *im, const sl_mapping *file, sllm_error *error) {
-    cursor c = {file->data, file->data + file->size};
+static sllm_status read_old(sl_importance *im, const uint8_t *data, size_t size, sllm_error *error) {
+    cursor c = {data, data + size};
     int32_t n;
     sllm_status status = SLLM_OK;
     if (!take(&c, &n, 4) || n < 1 || n > 1000000)
@@ -93,28 +93,34 @@ static sllm_status read_old(sl_importance *im, const sl_mapping *file, sllm_erro
 
 /* ---------------------------------------------------------------- the whole */
 
-sllm_status sl_importance_read(const char *path, sl_importance **importance, sllm_error *error) {
-    sl_mapping file = {0};
+sllm_status sl_importance_read_memory(const void *data, size_t size, sl_importance **importance, sllm_error *error) {
     sl_gguf *gguf = NULL;
     *importance = NULL;
-    sllm_status status = sl_mapping_open(path, &file, error);
-    if (!status) status = sl_importance_new(importance, error);
-    if (!status && file.size >= 4 && !memcmp(file.data, "GGUF", 4)) {
-        status = sl_gguf_open_memory(file.data, file.size, &gguf, error);
+    sllm_status status = sl_importance_new(importance, error);
+    if (!status && size >= 4 && !memcmp(data, "GGUF", 4)) {
+        status = sl_gguf_open_memory(data, size, &gguf, error);
         if (!status) status = read_gguf(*importance, gguf, error);
     } else if (!status) {
-        status = read_old(*importance, &file, error);
+        status = read_old(*importance, data, size, error);
     }
     if (!status && !(*importance)->n) status = sl_fail(error, SLLM_ERROR_FORMAT, "holds no importance of any tensor");
     if (!status) status = sl_importance_finish(*importance, error);
     if (status && *importance) {
-        sl_error_prefix(error, status, "%s", path);
         sl_importance_free(*importance);
         *importance = NULL;
     }
     sl_gguf_close(gguf);
-    sl_mapping_close(&file);
     return status;
+}
+
+sllm_status sl_importance_read(const char *path, sl_importance **importance, sllm_error *error) {
+    sl_mapping file = {0};
+    *importance = NULL;
+    sllm_status status = sl_mapping_open(path, &file, error);
+    if (status) return status;
+    status = sl_importance_read_memory(file.data, file.size, importance, error);
+    sl_mapping_close(&file);
+    return status ? sl_error_prefix(error, status, "%s", path) : SLLM_OK;
 }
 
 static sllm_status write_tensors(const sl_importance *im, const char *path, const sl_gguf_fields *fields, sllm_error *error) {

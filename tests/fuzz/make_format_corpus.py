@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seed corpus of fuzz_gguf and fuzz_safetensors: tiny valid files, one feature each.
+"""Writes the seed corpus of fuzz_gguf, fuzz_safetensors, fuzz_importance and fuzz_packed: tiny valid files, one feature each.
 
     tests/fuzz/make_format_corpus.py tests/fuzz/corpus
 
@@ -81,9 +81,55 @@ def safetensors_corpus():
     yield "types", safetensors(header, at)
 
 
+def importance_corpus():
+    chunks = [entry(b"imatrix.chunk_count", U32, struct.pack("<I", 2)), entry(b"imatrix.chunk_size", U32, struct.pack("<I", 512))]
+    for name, matrices in (("matrix", 1), ("experts", 2)):
+        columns = 4
+        infos, data = b"", b""
+        for suffix, dims, values in ((b".in_sum2", (columns, matrices), [0.5] * columns * matrices), (b".counts", (1, matrices), [8.0] * matrices)):
+            data += bytes(-len(data) % 32)
+            infos += text(b"blk.0.w" + suffix) + struct.pack("<IQQIQ", 2, *dims, 0, len(data))
+            data += struct.pack(f"<{len(values)}f", *values)
+        head = b"GGUF" + struct.pack("<IQQ", 3, 2, len(chunks)) + b"".join(chunks) + infos
+        yield name, head + bytes(-len(head) % 32) + data
+    yield "old", struct.pack("<ii", 1, 7) + b"blk.0.w" + struct.pack("<ii4f", 3, 4, 1, 2, 3, 4)
+
+
+def packed_corpus():
+    def file(method, tensors):
+        header, body = {}, b""
+        for name, dtype, shape, data in tensors:
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+            body += data
+        head = json.dumps(header).encode()
+        head += b" " * (-len(head) % 8)
+        return bytes([method]) + struct.pack("<Q", len(head)) + head + body
+
+    half = b"\x00\x3c"
+    for name, method, bits in (("gptq", 0, 4), ("gptq8", 1, 8)):
+        yield name, file(method, [("a.qweight", "I32", [32 * bits // 32, 8], bytes(32 * bits // 32 * 8 * 4)),
+                                  ("a.qzeros", "I32", [1, 8 * bits // 32], bytes(8 * bits // 8)), ("a.scales", "F16", [1, 8], half * 8),
+                                  ("a.g_idx", "I32", [32], bytes(128))])
+    yield "awq", file(2, [("a.qweight", "I32", [32, 1], bytes(128)), ("a.qzeros", "I32", [1, 1], bytes(4)), ("a.scales", "F16", [1, 8], half * 8)])
+    book = struct.pack("<16f", *[i / 15 for i in range(16)])
+    for name, nested in (("bnb", False), ("bnb_double", True)):
+        note = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 64]}
+        if nested:
+            note.update(nested_blocksize=256, nested_dtype="float32", nested_offset=0.5)
+        note = json.dumps(note).encode()
+        parts = [("a.weight", "U8", [64, 1], bytes(range(64))), ("a.weight.quant_map", "F32", [16], book),
+                 ("a.weight.quant_state.bitsandbytes__nf4", "U8", [len(note)], note)]
+        parts += ([("a.weight.absmax", "U8", [2], b"\x01\x02"), ("a.weight.nested_absmax", "F32", [1], struct.pack("<f", 1)),
+                   ("a.weight.nested_quant_map", "F32", [256], bytes(1024))] if nested else
+                  [("a.weight.absmax", "F32", [2], struct.pack("<2f", 1, 2))])
+        yield name, file(3, parts)
+    yield "int8", file(3, [("a.weight", "I8", [2, 4], bytes(8)), ("a.SCB", "F32", [2], struct.pack("<2f", 1, 2))])
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
-    for target, corpus in [("fuzz_gguf", gguf_corpus()), ("fuzz_safetensors", safetensors_corpus())]:
+    for target, corpus in [("fuzz_gguf", gguf_corpus()), ("fuzz_safetensors", safetensors_corpus()), ("fuzz_importance", importance_corpus()),
+                           ("fuzz_packed", packed_corpus())]:
         (root / target).mkdir(parents=True, exist_ok=True)
         for name, data in corpus:
             (root / target / name).write_bytes(data)
