@@ -122,6 +122,14 @@ static void describe_tensors(sl_buffer *out, const sl_model *m) {
     sl_buffer_puts(out, "}}");
 }
 
+/* How others quantised the folder: an adapter made on one kind is told from another by this. */
+static void describe_quantisation(sl_buffer *out, const sl_model *m) {
+    const sl_json *config = m->checkpoint ? sl_json_get(m->checkpoint->config, "quantization_config") : NULL;
+    if (!config || config->type != SL_JSON_OBJECT) return;
+    sl_json_key(out, "quantization_config");
+    sl_json_write_value(out, config);
+}
+
 static void describe_tokenizer(sl_buffer *out, const sl_model *m) {
     static const char *const names[SL_SPECIAL_COUNT] = {"bos", "eos", "unk", "pad", "sep", "cls", "mask", "fim_prefix",
                                                         "fim_suffix", "fim_middle"};
@@ -188,6 +196,7 @@ sllm_status sllm_model_describe(const sllm_model *model, char **json, sllm_error
     sl_json_put_int(&out, "file_bytes", (int64_t)info.file_bytes);
     describe_architecture(&out, &info, &m->config);
     describe_tensors(&out, m);
+    describe_quantisation(&out, m);
     describe_tokenizer(&out, m);
     describe_template(&out, m);
     if (m->checkpoint && m->checkpoint->generation_config) {

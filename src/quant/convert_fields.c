@@ -168,6 +168,20 @@ static sllm_status put_layers(const writer *w, const sl_config *c, sllm_error *e
     return failed ? sl_fail_memory(error, "the layers' settings", 0) : SLLM_OK;
 }
 
+/* Gemma's windows are part of its architecture; for the others llama.cpp attends to everything. */
+static void note_windows(const sl_config *c, sl_buffer *warnings) {
+    int window = 0, no_rope = 0;
+    for (int i = 0; i < c->n_layers; i++) {
+        window = c->layers[i].window ? c->layers[i].window : window;
+        no_rope += c->rope_dim && !c->layers[i].rope && (i + 1) % 4;
+    }
+    if (window && c->family->norm_place != SL_NORM_SANDWICH)
+        sl_buffer_printf(warnings, "layers attend to the last %d tokens only, which llama.cpp does not know of this architecture: beyond so "
+                         "many tokens it will compute otherwise\n", window);
+    if (no_rope)
+        sl_buffer_puts(warnings, "layers without rotary embedding are others than llama.cpp takes for granted: it will compute otherwise\n");
+}
+
 static sllm_status check_family(const sl_config *c, sllm_error *error) {
     const sl_family *f = c->family;
     if (f->block_sparse || f->qkv == SL_FUSED_GROUPED)
@@ -197,6 +211,7 @@ sllm_status sl_convert_fields(const sl_model *m, const sl_convert_params *params
     put_experts(&w, c);
     status = put_layers(&w, c, error);
     if (status) return status;
+    note_windows(c, warnings);
     if (!m->tokenizer) sl_buffer_puts(warnings, "the folder has no tokenizer: the file will compute, but read no text\n");
     else status = sl_tokenizer_to_gguf(m->tokenizer, c->n_vocab, params->pre, fields, error);
     if (!status && m->chat_template_source)
