@@ -48,6 +48,11 @@ sllm_status sl_mapping_open(const char *path, sl_mapping *mapping, sllm_error *e
     return status;
 }
 
+void sl_mapping_let_go(const void *data, uint64_t size) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)data + page - 1) & ~(page - 1), to = ((uintptr_t)data + size) & ~(page - 1);
+    if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 void sl_mapping_close(sl_mapping *mapping) {
     if (mapping->data) munmap((void *)(uintptr_t)mapping->data, mapping->size);
     *mapping = (sl_mapping){0};

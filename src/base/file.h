@@ -14,6 +14,9 @@ typedef struct sl_mapping {
 
 sllm_status sl_mapping_open(const char *path, sl_mapping *mapping, sllm_error *error); /* regular files only */
 void sl_mapping_close(sl_mapping *mapping);
+/* Pages of a mapping that have been read and are not needed soon: without this a large file fills the process's memory.
+ * data must lie in a mapping of sl_mapping_open, from which it is read again where it is looked at again. */
+void sl_mapping_let_go(const void *data, uint64_t size);
 
 /* Reads a whole regular file of at most `limit` bytes into *buffer (appended). */
 sllm_status sl_file_read(const char *path, size_t limit, sl_buffer *buffer, sllm_error *error);

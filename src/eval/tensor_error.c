@@ -1,5 +1,7 @@
 #include "eval/tensor_error.h"
 
+#include "tensor/ops.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -16,6 +18,17 @@ typedef struct job {
     float *scratch; /* [threads, 2, rows_a_task * columns] */
 } job;
 
+/* Matrices that were joined in memory may be there in their packed form alone. */
+static void read_rows(const sl_tensor *t, int64_t from, int64_t n, int64_t columns, float *out) {
+    uint64_t offset = 0;
+    if (t->packed) {
+        for (int64_t r = 0; r < n; r++) sl_row(t, from + r, out + r * columns);
+        return;
+    }
+    sl_type_bytes(t->type, (uint64_t)(from * columns), &offset);
+    sl_type_get(t->type)->to_float((const uint8_t *)t->data + offset, out, (size_t)(n * columns));
+}
+
 static void add_rows(void *user, int64_t task, int thread) {
     job *j = user;
     int64_t from = task * j->rows_a_task, n = j->rows - from < j->rows_a_task ? j->rows - from : j->rows_a_task;
@@ -23,11 +36,7 @@ static void add_rows(void *user, int64_t task, int thread) {
     float *x = j->scratch + 2 * room * (size_t)thread, *y = x + room;
     const sl_tensor *sides[2] = {j->a, j->b};
     row_sums s = {0};
-    for (int i = 0; i < 2; i++) {
-        uint64_t offset = 0;
-        sl_type_bytes(sides[i]->type, (uint64_t)(from * j->columns), &offset);
-        sl_type_get(sides[i]->type)->to_float((const uint8_t *)sides[i]->data + offset, i ? y : x, count);
-    }
+    for (int i = 0; i < 2; i++) read_rows(sides[i], from, n, j->columns, i ? y : x);
     for (size_t i = 0; i < count; i++) {
         double a = x[i], b = y[i], d = a - b;
         s.dd += d * d;

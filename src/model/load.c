@@ -173,6 +173,7 @@ static sllm_status load_weights(sl_model *model, const sllm_model_params *params
     if (!model->exact) { /* exact arithmetic widens the rows of the file */
         status = sl_packer_new(&model->packer, error);
         if (!status) status = sl_weights_pack(model->weights, &model->config, model->packer, error);
+        if (!status && model->joined) sl_weights_note_packed(model->weights, &model->config, list, model->n_joined);
     }
     return status;
 }

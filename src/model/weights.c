@@ -464,3 +464,20 @@ sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_pac
     if (weights->embed.data == weights->output.data) weights->embed.packed = weights->output.packed;
     return status ? status : sl_packer_reserve(packer, error);
 }
+
+static void note(const sl_tensor *w, sl_tensor *list, size_t n) {
+    for (size_t i = 0; w->data && w->packed && i < n; i++)
+        if (list[i].data == w->data) list[i].packed = w->packed;
+}
+
+void sl_weights_note_packed(const sl_weights *weights, const sl_config *config, sl_tensor *list, size_t n) {
+    for (int i = 0; i < config->n_layers; i++) {
+        const sl_block *b = &weights->blocks[i];
+        const sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
+                                            &b->shared_gate, &b->shared_up, &b->shared_down};
+        const sl_expert_matrices *const experts[] = {&b->expert_gate, &b->expert_up, &b->expert_down};
+        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++) note(&linears[j]->w, list, n);
+        for (size_t j = 0; j < 3; j++)
+            for (int e = 0; experts[j]->w && !experts[j]->stacked && e < config->n_experts; e++) note(&experts[j]->w[e], list, n);
+    }
+}

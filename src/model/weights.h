@@ -70,6 +70,10 @@ const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer,
 /* Has every matrix that `fast` arithmetic multiplies packed at its first use (pack.h); the packer outlives the weights. */
 sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error);
 
+/* Matrices that were joined while loading are in memory once: when they are packed their rows are given up, which in memory
+ * that is no file's means for good. The list of tensors [n] learns where their packed copies are; sl_row reads those. */
+void sl_weights_note_packed(const sl_weights *weights, const sl_config *config, sl_tensor *list, size_t n);
+
 /* The float matrices of the blocks become `type`, NF4 or FP4, in the arena (rows of a multiple of 64 columns; others stay), with the
  * largest value of each 64 kept as f32 or, `nested`, as what bitsandbytes' double quantisation makes of it. */
 sllm_status sl_weights_to_4bit(sl_weights *weights, const sl_config *config, sl_type type, sl_pool *pool, bool nested,

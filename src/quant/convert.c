@@ -195,6 +195,8 @@ static sllm_status write_all(converting *c, const sl_convert_list *list, sllm_er
         const sl_convert_item *item = &list->items[i];
         if (i < c->result->n_resumed) c->done += item->out.bytes;
         else status = item->vector ? write_vector(c, item, error) : write_matrix(c, item, error);
+        for (int m = 0; m < item->n_matrices && c->model->checkpoint; m++)
+            sl_safetensors_let_go(c->model->checkpoint->weights, item->matrices[m].data, item->matrices[m].bytes);
     }
     return status;
 }

@@ -1,6 +1,7 @@
 #include "quant/export.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "format/folder_write.h"
 #include "format/safetensors.h"
@@ -113,6 +114,7 @@ static sllm_status write_tensors(exporting *e) {
         if (!goes_on(e)) return sl_fail(e->error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", item->out.name);
         status = !item->n_matrices ? write_vector(e, item) : item->turned ? write_turned(e, item) : write_rows(e, item);
         e->result->bytes_out += item->out.bytes;
+        for (int m = 0; m < item->n_matrices; m++) sl_mapping_let_go(item->matrices[m].data, item->matrices[m].bytes);
     }
     return status;
 }

@@ -168,6 +168,7 @@ static sllm_status write_tensors(sl_folder *f) {
         if (!status && item->is_quantised) status = is_bnb(f) ? sl_folder_bnb_write(f, item) : sl_folder_ints_write(f, item);
         else if (!status) status = write_plain(f, item);
         done += item->source->bytes;
+        sl_safetensors_let_go(f->model->checkpoint->weights, item->source->data, item->source->bytes);
     }
     return status;
 }
@@ -254,7 +255,11 @@ static sllm_status begin_solving(sl_folder *f) {
                              .user = f, .on_progress = p->on_progress, .progress_user = p->user};
     sllm_status status = SLLM_OK;
     for (size_t i = 0; i < f->n && !status; i++)
-        if (f->items[i].is_quantised) status = sl_check_finite(f->model->path, f->items[i].source, f->model->pool, f->error);
+        if (f->items[i].is_quantised) {
+            const sl_tensor *t = f->items[i].source;
+            status = sl_check_finite(f->model->path, t, f->model->pool, f->error);
+            sl_safetensors_let_go(f->model->checkpoint->weights, t->data, t->bytes);
+        }
     if (!status && p->method != SL_METHOD_ROUND) status = sl_solve_new(f->model, &solve, &f->solve, f->error);
     return status;
 }

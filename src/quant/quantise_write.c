@@ -2,6 +2,7 @@
  * bounded size, which is written before the next rows are read. */
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "format/gguf_write.h"
 #include "quant/finite.h"
 #include "quant/quantise.h"
@@ -10,7 +11,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 enum {
@@ -56,7 +56,10 @@ static sllm_status refuse_nonfinite(const portion *p, uint64_t element, sllm_err
 sllm_status sl_quantise_check_finite(const sl_quantise_plan *plan, sl_pool *pool, sllm_error *error) {
     sllm_status status = SLLM_OK;
     for (size_t i = 0; i < plan->n && !status; i++)
-        if (plan->items[i].changes) status = sl_check_finite(plan->path, plan->items[i].source, pool, error);
+        if (plan->items[i].changes) {
+            status = sl_check_finite(plan->path, plan->items[i].source, pool, error);
+            sl_mapping_let_go(plan->items[i].source->data, plan->items[i].source->bytes);
+        }
     return status;
 }
 
@@ -106,12 +109,6 @@ static bool goes_on(writing *w, uint64_t done) {
     return !w->params->on_progress || w->params->on_progress(w->params->user, "quantising", w->done + done, w->total);
 }
 
-/* Pages of the source that have been read are not needed again; without this a large model fills the memory. */
-static void let_go(const void *data, uint64_t bytes) {
-    uintptr_t page = 4096, from = ((uintptr_t)data + page - 1) & ~(page - 1), to = ((uintptr_t)data + bytes) & ~(page - 1);
-    if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
-}
-
 static sllm_status quantise_tensor(writing *w, const sl_quantise_item *item, sllm_error *error) {
     const sl_tensor *t = item->source;
     portion p = {.w = w, .item = item, .columns = t->shape[t->n_dims - 1], .matrix_rows = t->shape[t->n_dims - 2]};
@@ -131,7 +128,7 @@ static sllm_status quantise_tensor(writing *w, const sl_quantise_item *item, sll
         else
             status = write_portion(&p, error);
         if (!w->params->importance || item->role.slot != SL_SLOT_EMBED)
-            let_go((const uint8_t *)t->data + (uint64_t)p.first * p.in_bytes, (uint64_t)p.n * p.in_bytes);
+            sl_mapping_let_go((const uint8_t *)t->data + (uint64_t)p.first * p.in_bytes, (uint64_t)p.n * p.in_bytes);
     }
     free(p.bad);
     return status;
@@ -144,7 +141,7 @@ static sllm_status copy_tensor(writing *w, const sl_tensor *t, sllm_error *error
         uint64_t n = t->bytes - at < step ? t->bytes - at : step;
         if (!goes_on(w, at)) return sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", t->name);
         status = sl_gguf_writer_write(w->writer, (const uint8_t *)t->data + at, (size_t)n, error);
-        let_go((const uint8_t *)t->data + at, n);
+        sl_mapping_let_go((const uint8_t *)t->data + at, n);
     }
     return status;
 }
@@ -175,6 +172,7 @@ static sllm_status write_solved(writing *w, const sl_quantise_item *item, bool *
         *written = true;
         status = sl_gguf_writer_write(w->writer, s->blocks, (size_t)(sl_quantise_item_bytes(item) / (uint64_t)n), error);
     }
+    if (*written) sl_mapping_let_go(t->data, t->bytes);
     return status;
 }
 

@@ -128,6 +128,15 @@ class Methods(Folders):
         text = self.write("text.txt", WORDS * 100)
         return self.works("compare", a, b, "--text", text, "--ctx", "64", "--exact", "--json").json()["mean_kld"]
 
+    def test_errors_of_joined_matrices(self):
+        """They are in memory once, packed after the first use: the report must not read what was given up."""
+        out, text = self.path("out"), self.write("text.txt", WORDS * 100)
+        self.works("quantize", self.source(), out, "--type", "int4", "--group-size", "64")
+        found = self.works("compare", self.source(), out, "--text", text, "--ctx", "64", "--chunks", "1", "--json").json()
+        errors = [row["relative_error"] for row in found["tensors"] if "proj" in row["name"]]
+        self.assertEqual(len(errors), 14)
+        self.assertTrue(all(0.03 < e < 0.2 for e in errors), errors)
+
     def test_integers(self):
         source, text = self.source(), self.text()
         rounded = self.path("rounded")
