@@ -227,7 +227,7 @@ static void public_view(void **state) {
         assert_int_equal(sllm_tensor_file_read_f32(file, 9, 0, 1, out, &error), SLLM_ERROR_ARGUMENT);
         assert_int_equal(sllm_tensor_file_read_i64(file, 0, 0, 1, ids, &error), SLLM_ERROR_ARGUMENT);
         assert_int_equal(sllm_tensor_file_metadata(file, &json, &error), SLLM_OK);
-        assert_string_equal(json, i ? "{}" : "{\"model_type\":\"llama\"}");
+        assert_string_equal(json, i ? "{\"format\":\"pt\"}" : "{\"model_type\":\"llama\"}");
         free(json);
         sllm_tensor_file_close(file);
     }
