@@ -2,7 +2,6 @@
 
 #include "base/error.h"
 #include "model/kv.h"
-#include "quant/gptq.h"
 #include "quant/solve_int.h"
 
 #include <math.h>
@@ -10,45 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_A_TASK = 32, MAX_VECTORS = 16, MOST_CHUNKS = 128 };
-
-/* Inputs that some matrices share. */
-typedef struct meeting {
-    sl_slot slot;
-    int expert;
-    sl_gram gram;
-    bool wanted, solved, in_pass;
-} meeting;
-
-/* A norm or bias that takes a division up: written so, while the model goes on computing without scales. */
-typedef struct vector {
-    sl_slot slot;
-    bool bias;
-    float *values;
-} vector;
-
-struct sl_solve {
-    sl_model *model;
-    const sl_blas *blas;
-    sl_solve_params params;
-    int32_t *ids;             /* [n_chunks, SL_SOLVE_CTX] */
-    int n_chunks;
-    float *stream;            /* [n_chunks, SL_SOLVE_CTX, n_embd] before block `next` */
-    float *rows;              /* [SL_SOLVE_CTX, n_embd]: a chunk that is computed for its statistics only */
-    sl_kv_pool *pages;
-    sl_kv *kv;
-    sl_work *work;
-    int next;
-    sl_solve_matrix *matrices; /* of block next - 1, or of the one being solved */
-    int n_matrices;
-    meeting *meetings;
-    int n_meetings;
-    vector vectors[MAX_VECTORS];
-    int n_vectors;
-    struct { sl_expert_matrices *where; sl_expert_matrices before; sl_tensor *list; } stacks[3];
-    int n_stacks;
-    uint64_t done;            /* tokens times blocks */
-};
+enum { ROWS_A_TASK = 32, MOST_CHUNKS = 128 };
 
 /* ---------------------------------------------------------------- rows */
 
@@ -120,7 +81,7 @@ static sllm_status list_matrices(sl_solve *s, int layer, sllm_error *error) {
     return SLLM_OK;
 }
 
-static meeting *meeting_of(sl_solve *s, sl_slot slot, int expert) {
+static sl_solve_meeting *meeting_of(sl_solve *s, sl_slot slot, int expert) {
     for (int i = 0; i < s->n_meetings; i++)
         if (s->meetings[i].slot == slot && s->meetings[i].expert == expert) return &s->meetings[i];
     return NULL;
@@ -131,13 +92,13 @@ static sllm_status list_meetings(sl_solve *s, sllm_error *error) {
     for (int i = 0; i < s->n_matrices; i++) {
         sl_solve_matrix *m = &s->matrices[i];
         sl_target target;
-        meeting *meets = meeting_of(s, m->meets, m->expert);
+        sl_solve_meeting *meets = meeting_of(s, m->meets, m->expert);
         if (!s->params.target(s->params.user, m->source.data, m->source.shape[0], m->source.shape[1], &target)) continue;
         if (!sl_solved_new(&m->out, target, m->source.shape[0], m->source.shape[1]))
             return sl_fail_memory(error, "a block's quantised matrices", 0);
         if (!meets) {
             meets = &s->meetings[s->n_meetings++];
-            *meets = (meeting){.slot = m->meets, .expert = m->expert, .gram = {.n = m->source.shape[1]}};
+            *meets = (sl_solve_meeting){.slot = m->meets, .expert = m->expert, .gram = {.n = m->source.shape[1]}};
         }
         meets->wanted = true;
     }
@@ -148,7 +109,7 @@ static sllm_status list_meetings(sl_solve *s, sllm_error *error) {
 
 static void observe(void *user, sl_slot slot, int layer, int expert, const float *x, int64_t n, int64_t width, size_t stride) {
     sl_solve *s = user;
-    meeting *m = meeting_of(s, slot, expert);
+    sl_solve_meeting *m = meeting_of(s, slot, expert);
     (void)layer;
     (void)width;
     if (m && m->in_pass) sl_gram_add(&m->gram, s->blas, s->model->pool, x, n, stride);
@@ -182,7 +143,7 @@ static bool begin_pass(sl_solve *s, sllm_status *status, sllm_error *error) {
     uint64_t used = 0;
     int n = 0;
     for (int k = 0; k < s->n_meetings && !*status; k++) {
-        meeting *m = &s->meetings[s->params.method == SL_METHOD_AWQ ? s->n_meetings - 1 - k : k];
+        sl_solve_meeting *m = &s->meetings[s->params.method == SL_METHOD_AWQ ? s->n_meetings - 1 - k : k];
         uint64_t bytes = (uint64_t)m->gram.n * (uint64_t)m->gram.n * sizeof(float);
         if (m->solved || (n && used + bytes > SL_SOLVE_GRAMS)) continue;
         *status = sl_gram_new(&m->gram, m->gram.n, error);
@@ -239,7 +200,7 @@ static void widen_task(void *user, int64_t row, int thread) {
     free(w);
 }
 
-static sllm_status exchange(sl_solve *s, sl_solve_matrix *m, sllm_error *error) {
+sllm_status sl_solve_exchange(sl_solve *s, sl_solve_matrix *m, sllm_error *error) {
     solving j = {.s = s, .m = m};
     m->half = malloc((size_t)m->source.n_elements * sizeof *m->half);
     if (m->half) sl_pool_run(s->model->pool, m->source.shape[0], widen_task, &j);
@@ -251,197 +212,11 @@ static sllm_status exchange(sl_solve *s, sl_solve_matrix *m, sllm_error *error) 
     return SLLM_OK;
 }
 
-static sllm_status solve_matrix(sl_solve *s, sl_solve_matrix *m, const sl_gptq *gptq, const float *importance, sllm_error *error) {
+sllm_status sl_solve_one(sl_solve *s, sl_solve_matrix *m, const sl_gptq *gptq, const float *importance, sllm_error *error) {
     solving j = {.s = s, .gptq = gptq, .importance = importance, .m = m};
     int64_t tasks = (m->source.shape[0] + ROWS_A_TASK - 1) / ROWS_A_TASK;
     sl_pool_run(s->model->pool, tasks, solve_task, &j);
     return atomic_load(&j.failed) ? sl_fail_memory(error, "solving a matrix", 0) : SLLM_OK;
-}
-
-typedef struct column { float size; int32_t at; } column;
-
-static int by_size(const void *a, const void *b) {
-    const column *x = a, *y = b;
-    return x->size != y->size ? (x->size < y->size ? 1 : -1) : (x->at > y->at) - (x->at < y->at);
-}
-
-/* Columns by falling diagonal; NULL: out of memory. The caller frees. */
-static int32_t *order_of(const sl_gram *g) {
-    column *columns = malloc((size_t)g->n * sizeof *columns);
-    int32_t *order = malloc((size_t)g->n * sizeof *order);
-    for (int64_t i = 0; columns && order && i < g->n; i++) columns[i] = (column){g->h[i * g->n + i], (int32_t)i};
-    if (columns && order) qsort(columns, (size_t)g->n, sizeof *columns, by_size);
-    for (int64_t i = 0; columns && order && i < g->n; i++) order[i] = columns[i].at;
-    if (!columns) {
-        free(order);
-        order = NULL;
-    }
-    free(columns);
-    return order;
-}
-
-/* The group of each column where groups were formed in another order. */
-static bool note_groups(sl_solved *out, const int32_t *order, int64_t n) {
-    if (!order || out->target.type != SL_TYPE_COUNT) return true;
-    out->group_of = malloc((size_t)n * sizeof *out->group_of);
-    for (int64_t i = 0; out->group_of && i < n; i++) out->group_of[order[i]] = (int32_t)(i / out->target.grid.group);
-    return out->group_of != NULL;
-}
-
-static bool has_solver(const sl_solve_matrix *m) {
-    return m->out.target.type == SL_TYPE_COUNT || sl_gptq_can_write(m->out.target.type);
-}
-
-/* Every matrix that meets these inputs, by GPTQ. */
-static sllm_status solve_gptq(sl_solve *s, meeting *meets, sllm_error *error) {
-    sl_gram *g = &meets->gram;
-    size_t n = (size_t)g->n;
-    int32_t *order = s->params.act_order ? order_of(g) : NULL;
-    float *importance = malloc(n * sizeof *importance), *scratch = order ? malloc(n * n * sizeof *scratch) : NULL;
-    sllm_status status = SLLM_OK;
-    if (!importance || (s->params.act_order && (!order || !scratch))) status = sl_fail_memory(error, "the order of columns", 0);
-    for (size_t i = 0; i < n && !status; i++) importance[i] = g->h[i * n + i] / (float)(g->count > 0 ? g->count : 1);
-    sl_gram_mirror(g);
-    bool solved = !status && g->count > 0 && sl_gram_factor(g, s->blas, s->params.damp > 0 ? s->params.damp : 0.01f, order, scratch);
-    sl_gptq gptq = {.blas = s->blas, .factor = g->h, .order = order, .importance = importance, .n = g->n};
-    for (int i = 0; i < s->n_matrices && !status; i++) {
-        sl_solve_matrix *m = &s->matrices[i];
-        if (m->meets != meets->slot || m->expert != meets->expert || !m->out.rows) continue;
-        bool by_gptq = solved && has_solver(m);
-        if (by_gptq && !note_groups(&m->out, order, g->n)) status = sl_fail_memory(error, "the groups of columns", 0);
-        if (!status) status = solve_matrix(s, m, by_gptq ? &gptq : NULL, g->count > 0 ? importance : NULL, error);
-        if (!status) status = exchange(s, m, error);
-    }
-    free(scratch);
-    free(order);
-    free(importance);
-    return status;
-}
-
-/* ---------------------------------------------------------------- scales of inputs */
-
-static sllm_status new_vector(sl_solve *s, sl_slot slot, bool bias, const float *bound, int64_t n, float **values, sllm_error *error) {
-    for (int i = 0; i < s->n_vectors; i++)
-        if (s->vectors[i].slot == slot && s->vectors[i].bias == bias) {
-            *values = s->vectors[i].values;
-            return SLLM_OK;
-        }
-    *values = malloc((size_t)n * sizeof **values);
-    if (!*values) return sl_fail_memory(error, "a norm", 0);
-    memcpy(*values, bound, (size_t)n * sizeof **values);
-    s->vectors[s->n_vectors++] = (vector){slot, bias, *values};
-    return SLLM_OK;
-}
-
-static sllm_status divide_vector(sl_solve *s, sl_slot slot, bool bias, const float *bound, int64_t n, int64_t from, const float *scales,
-                                 int64_t count, sllm_error *error) {
-    float *values;
-    if (!bound) return SLLM_OK;
-    sllm_status status = new_vector(s, slot, bias, bound, n, &values, error);
-    for (int64_t i = 0; !status && i < count; i++) values[from + i] /= scales[i];
-    return status;
-}
-
-/* The rows [from, from + count) of a matrix, and of its bias, take the division. */
-static sllm_status divide_rows(sl_solve *s, const sl_tensor *bound, const float *bias, int64_t from, const float *scales, int64_t count,
-                               sllm_error *error) {
-    for (int i = 0; i < s->n_matrices; i++) {
-        sl_solve_matrix *m = &s->matrices[i];
-        int64_t rows = m->source.shape[0];
-        if (m->bound != bound) continue;
-        if (!m->row_scale) m->row_scale = malloc((size_t)rows * sizeof *m->row_scale);
-        if (!m->row_scale) return sl_fail_memory(error, "the scales of rows", 0);
-        for (int64_t r = 0; r < rows; r++) m->row_scale[r] = 1;
-        for (int64_t r = 0; r < count; r++) m->row_scale[from + r] = 1 / scales[r];
-        return divide_vector(s, m->slot, true, bias, rows, from, scales, count, error);
-    }
-    return SLLM_OK;
-}
-
-static bool is_solved(const sl_solve *s, const sl_tensor *bound) {
-    for (int i = 0; i < s->n_matrices; i++)
-        if (s->matrices[i].bound == bound) return s->matrices[i].out.rows > 0;
-    return false;
-}
-
-/* Whether something before these products can take the division of their inputs up. For attention's output that is v, whose
- * heads several query heads share: `tied` then says which columns go together. */
-static bool can_scale(const sl_solve *s, const sl_block *b, sl_slot meets) {
-    const sl_family *f = s->model->config.family;
-    bool has_router = b->router.w.data != NULL;
-    if (meets == SL_SLOT_QKV) return true;
-    if (meets == SL_SLOT_UP) return !has_router;
-    if (meets == SL_SLOT_ATTN_OUT)
-        return f->qkv != SL_FUSED_GROUPED && is_solved(s, b->qkv[1].w.data ? &b->qkv[2].w : &b->qkv[0].w);
-    if (meets == SL_SLOT_DOWN) return f->gated && f->gate_up != SL_FUSED_GROUPED && is_solved(s, &b->up.w);
-    return false;
-}
-
-static int32_t *ties_of(const sl_config *c, int64_t n) {
-    int32_t *tied = malloc((size_t)n * sizeof *tied);
-    int group = c->n_heads / c->n_kv_heads;
-    for (int64_t i = 0; tied && i < n; i++)
-        tied[i] = (int32_t)(i / c->head_dim / group * c->head_dim + i % c->head_dim);
-    return tied;
-}
-
-static sllm_status take_up(sl_solve *s, const sl_block *b, sl_slot meets, const float *scales, const int32_t *tied, int64_t n, sllm_error *error) {
-    const sl_config *c = &s->model->config;
-    sllm_status status;
-    if (meets == SL_SLOT_QKV || meets == SL_SLOT_UP) {
-        bool attention = meets == SL_SLOT_QKV;
-        sl_slot slot = attention ? SL_SLOT_ATTN_NORM : SL_SLOT_FFN_NORM;
-        status = divide_vector(s, slot, false, attention ? b->attn_norm : b->ffn_norm, n, 0, scales, n, error);
-        if (!status)
-            status = divide_vector(s, slot, true, attention ? b->attn_norm_bias : b->ffn_norm_bias, n, 0, scales, n, error);
-        return status;
-    }
-    if (meets == SL_SLOT_DOWN) return divide_rows(s, &b->up.w, b->up.bias, b->up.w.shape[0] - n, scales, n, error);
-    int64_t kv = (int64_t)c->n_kv_heads * c->head_dim;
-    float *rows = malloc((size_t)kv * sizeof *rows);
-    if (!rows) return sl_fail_memory(error, "the scales of rows", 0);
-    for (int64_t i = 0; i < n; i++) rows[tied[i]] = scales[i];
-    const sl_linear *v = b->qkv[1].w.data ? &b->qkv[2] : &b->qkv[0];
-    status = divide_rows(s, &v->w, v->bias, v->w.shape[0] - kv, rows, kv, error);
-    free(rows);
-    return status;
-}
-
-static sllm_status set_columns(sl_solve_matrix *m, const float *scales, sllm_error *error) {
-    size_t bytes = (size_t)m->source.shape[1] * sizeof *scales;
-    m->column_scale = malloc(bytes);
-    if (!m->column_scale) return sl_fail_memory(error, "the scales of columns", 0);
-    memcpy(m->column_scale, scales, bytes);
-    return SLLM_OK;
-}
-
-/* Every matrix that meets these inputs, by AWQ: scales where they can be taken up, then rounding. */
-static sllm_status solve_awq(sl_solve *s, int layer, meeting *meets, sllm_error *error) {
-    sl_gram *g = &meets->gram;
-    const sl_block *b = &s->model->weights->blocks[layer];
-    size_t n = (size_t)g->n;
-    sl_solve_matrix **own = malloc((size_t)s->n_matrices * sizeof *own);
-    float *scales = malloc(2 * n * sizeof *scales), *importance = scales + n;
-    int32_t *tied = meets->slot == SL_SLOT_ATTN_OUT ? ties_of(&s->model->config, g->n) : NULL;
-    int n_own = 0;
-    sllm_status status = own && scales && (tied || meets->slot != SL_SLOT_ATTN_OUT) ? SLLM_OK : sl_fail_memory(error, "scales", 0);
-    for (int i = 0; i < s->n_matrices && !status; i++)
-        if (s->matrices[i].meets == meets->slot && s->matrices[i].expert == meets->expert && s->matrices[i].out.rows)
-            own[n_own++] = &s->matrices[i];
-    for (size_t i = 0; i < n && !status; i++) scales[i] = 1;
-    sl_gram_mirror(g);
-    bool scaled = !status && g->count > 0 && can_scale(s, b, meets->slot);
-    if (scaled && !sl_awq_search(g, s->blas, s->model->pool, own, n_own, tied, scales)) status = sl_fail_memory(error, "scales", 0);
-    if (scaled && !status) status = take_up(s, b, meets->slot, scales, tied, g->n, error);
-    for (size_t i = 0; i < n && !status; i++) importance[i] = g->h[i * n + i] / (scales[i] * scales[i]);
-    for (int i = 0; i < n_own && !status; i++) {
-        if (scaled) status = set_columns(own[i], scales, error);
-        if (!status) status = solve_matrix(s, own[i], NULL, g->count > 0 ? importance : NULL, error);
-    }
-    free(tied);
-    free(scales);
-    free(own);
-    return status;
 }
 
 /* ---------------------------------------------------------------- one block */
@@ -475,9 +250,9 @@ static sllm_status run_passes(sl_solve *s, int layer, sllm_error *error) {
     while (begin_pass(s, &status, error)) {
         status = compute(s, layer, false, error);
         for (int k = 0; k < s->n_meetings && !status; k++) {
-            meeting *m = &s->meetings[s->params.method == SL_METHOD_AWQ ? s->n_meetings - 1 - k : k];
+            sl_solve_meeting *m = &s->meetings[s->params.method == SL_METHOD_AWQ ? s->n_meetings - 1 - k : k];
             if (!m->in_pass) continue;
-            status = s->params.method == SL_METHOD_AWQ ? solve_awq(s, layer, m, error) : solve_gptq(s, m, error);
+            status = s->params.method == SL_METHOD_AWQ ? sl_solve_awq(s, layer, m, error) : sl_solve_gptq(s, m, error);
             m->in_pass = false;
             m->solved = true;
             int64_t n = m->gram.n;
@@ -493,7 +268,7 @@ static sllm_status run_passes(sl_solve *s, int layer, sllm_error *error) {
 static sllm_status exchange_all(sl_solve *s, sllm_error *error) {
     sllm_status status = SLLM_OK;
     for (int i = 0; i < s->n_matrices && !status; i++)
-        if (s->matrices[i].out.rows && !s->matrices[i].half) status = exchange(s, &s->matrices[i], error);
+        if (s->matrices[i].out.rows && !s->matrices[i].half) status = sl_solve_exchange(s, &s->matrices[i], error);
     return status;
 }
 
