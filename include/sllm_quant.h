@@ -79,7 +79,8 @@ SLLM_API const char *const *sllm_quantize_types(void);
  * importance, split_bytes and keep_output do not apply (SLLM_ERROR_ARGUMENT), and the report has bytes_in, bytes_out,
  * quantized, copied (tensors) and recipe. */
 SLLM_API const char *const *sllm_quantize_folder_types(void);
-/* The GGUF file `in` (of a split: its first part) to the GGUF file `out`. *report (may be NULL; the caller frees it with
+/* The GGUF file `in` (of a split: its first part; or a checkpoint folder, which is converted to OUT.source.gguf first, for as
+ * long as it is needed) to the GGUF file `out`. *report (may be NULL; the caller frees it with
  * sllm_free): a JSON object with bytes_in, bytes_out, bits_per_weight, types, fallbacks[], requantized, nonfinite,
  * resumed, recipe and tensors[] (name, shape, from, to, bytes). Errors: _ARGUMENT (type, rule, budget that cannot be met,
  * text too short, a source that is quantised already), _FORMAT (damaged file; values that are not finite), _IO. */

@@ -5,6 +5,7 @@
 #include "base/buffer.h"
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/sha256.h"
 #include "eval/text_ids.h"
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_THREADS = 512, CALIBRATION_CTX = 512, MAX_MIXES = 64 };
 
@@ -35,6 +37,7 @@ const char *const *sllm_quantize_types(void) {
 typedef struct job {
     const sllm_quantize_params *params;
     const char *in, *out;
+    char *converted;      /* a checkpoint folder's GGUF form, beside the result while it is made; NULL: `in` is a file */
     sl_gguf *file;      /* the source, where no model is needed ... */
     sl_model *model;    /* ... or the loaded model, whose file it is */
     const sl_gguf *source;
@@ -123,18 +126,30 @@ static sllm_status calibrate(job *j) {
     return status;
 }
 
+/* A folder is converted first, exactly, into a file that goes when the result is there. */
+static sllm_status convert_folder(job *j) {
+    const sllm_quantize_params *p = j->params;
+    sllm_convert_params convert = {.allow_nonfinite = p->allow_nonfinite, .n_threads = p->n_threads, .on_progress = p->on_progress,
+                                   .user = p->user};
+    size_t size = strlen(j->out) + sizeof ".source.gguf";
+    if (!sl_path_is_directory(j->in)) return SLLM_OK;
+    j->converted = malloc(size);
+    if (!j->converted) return sl_fail_memory(j->error, "a name", size);
+    snprintf(j->converted, size, "%s.source.gguf", j->out);
+    return sllm_convert(j->in, j->converted, &convert, NULL, j->error);
+}
+
 static sllm_status open_source(job *j) {
     const sllm_quantize_params *p = j->params;
-    sllm_status status = SLLM_OK;
+    sllm_status status = convert_folder(j);
+    const char *path = j->converted ? j->converted : j->in;
+    if (status) return status;
     if (p->importance) status = sl_importance_read(p->importance, &j->importance, j->error);
     if (!status && p->calibration) {
         sllm_model_params load = {.n_threads = p->n_threads};
-        status = sl_model_load(j->in, &load, &j->model, j->error);
-        if (!status && !j->model->gguf)
-            status = sl_fail(j->error, SLLM_ERROR_ARGUMENT, "%s: a checkpoint folder: `sllm convert` makes a GGUF file of it "
-                             "first", j->in);
+        status = sl_model_load(path, &load, &j->model, j->error);
     } else if (!status) {
-        status = sl_gguf_open(j->in, &j->file, j->error);
+        status = sl_gguf_open(path, &j->file, j->error);
     }
     if (status) return status;
     j->source = j->model ? j->model->gguf : j->file;
@@ -339,6 +354,8 @@ static void finish(job *j) {
     sl_pool_free(j->own_pool);
     sl_model_free(j->model);
     sl_gguf_close(j->file);
+    if (j->converted) unlink(j->converted);
+    free(j->converted);
 }
 
 sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_params *params, char **report,

@@ -49,6 +49,13 @@ static bool is_solved(const sl_solve *s, const sl_tensor *bound) {
     return false;
 }
 
+/* Whether all that meets these inputs is to be quantised: one that stays as it is would meet divided inputs unprepared. */
+static bool all_wanted(const sl_solve *s, const sl_solve_meeting *meets) {
+    for (int i = 0; i < s->n_matrices; i++)
+        if (s->matrices[i].meets == meets->slot && s->matrices[i].expert == meets->expert && !s->matrices[i].out.rows) return false;
+    return true;
+}
+
 /* Whether something before these products can take the division of their inputs up. For attention's output that is v, whose
  * heads several query heads share: `tied` then says which columns go together. */
 static bool can_scale(const sl_solve *s, const sl_block *b, sl_slot meets) {
@@ -115,7 +122,7 @@ sllm_status sl_solve_awq(sl_solve *s, int layer, sl_solve_meeting *meets, sllm_e
             own[n_own++] = &s->matrices[i];
     for (size_t i = 0; i < n && !status; i++) scales[i] = 1;
     sl_gram_mirror(g);
-    bool scaled = !status && g->count > 0 && can_scale(s, b, meets->slot);
+    bool scaled = !status && g->count > 0 && all_wanted(s, meets) && can_scale(s, b, meets->slot);
     if (scaled && !sl_awq_search(g, s->blas, s->model->pool, own, n_own, tied, scales)) status = sl_fail_memory(error, "scales", 0);
     if (scaled && !status) status = take_up(s, b, meets->slot, scales, tied, g->n, error);
     for (size_t i = 0; i < n && !status; i++) importance[i] = g->h[i * n + i] / (scales[i] * scales[i]);

@@ -89,6 +89,20 @@ class Back(Folders):
                     self.works("compare", file, out, "--ids", "1,2", "--exact")
 
 
+class Sources(Folders):
+    def test_folder_to_file(self):
+        """A folder straight to a quantised file is what two steps give, and leaves nothing else."""
+        source, file, one, two = (self.path(name) for name in ("source", "m.gguf", "one.gguf", "two.gguf"))
+        self.source()
+        self.works("convert", source, "-o", file)
+        self.works("quantize", file, two, "--type", "q4_k_m")
+        self.works("quantize", source, one, "--type", "q4_k_m")
+        self.assertIn("0 tensors differ", self.works("compare", one, two).out)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["m.gguf", "one.gguf", "source", "two.gguf"])
+        self.fails(2, "quantize", source, one, "--type", "q4_0", "--tensor", "none=f16", says="no tensor")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["m.gguf", "one.gguf", "source", "two.gguf"])
+
+
 class BitsAndBytes(Folders):
     def test_folders(self):
         """Our folder computes what loading the same weights in four bits computes."""
@@ -169,6 +183,16 @@ class Methods(Folders):
                 self.assertLess(self.kld(source, out), base, (kind, method))
                 self.works("quantize", source, out, "--type", kind, "--method", method, "--calibrate", text, "-j", "3")
                 self.assertEqual(one, contents(out), (kind, method))
+
+    def test_matrices_that_stay(self):
+        """A matrix left as it is meets inputs that nothing was divided by."""
+        source, out = tiny_model("llama32-h256", "llama32-h256-f16.gguf"), self.path("out.gguf")
+        rules = [word for name in ("attn_k", "ffn_gate", "attn_v") for word in ("--tensor", f"*{name}=f16")]
+        self.works("quantize", source, out, "--type", "q4_0", *rules)
+        base = self.kld(source, out)
+        for method in ("gptq", "awq"):
+            self.works("quantize", source, out, "--type", "q4_0", "--method", method, "--calibrate", self.text(), *rules)
+            self.assertLess(self.kld(source, out), 1.1 * base, method)
 
     def test_experts(self):
         """Experts in a stack, and as matrices of their own; what is unreached is rounded."""
