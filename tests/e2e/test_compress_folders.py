@@ -26,14 +26,16 @@ class Folders(Case):
 
     def nll(self, model, *more):
         text = self.write("text.txt", WORDS * 100)
-        return self.works("perplexity", model, "--text", text, "--ctx", "64", "--exact", "--json", *more).json()["mean_nll"]
+        return self.works("perplexity", model, "--text", text, "--ctx", "64", "--chunks", "8", "--exact", "--json", *more).json()["mean_nll"]
 
 
 class Back(Folders):
     def test_and_forth(self):
         """A folder, as a GGUF file, as a folder: the same logits, bit for bit, and the same tokens."""
-        for family in ("llama32-h256", "gemma3-text", "mixtral", "phi3-longrope", "qwen2-moe", "starcoder2", "smollm3", "gpt2",
-                       "ministral"):
+        families = ["llama32-h256", "gpt2", "mixtral", "phi3-longrope"]
+        if not SANITIZED:
+            families += ["gemma3-text", "qwen2-moe", "starcoder2", "smollm3", "ministral"]
+        for family in families:
             source = shared_golden("models", family)
             file, folder = self.path(family + ".gguf"), self.path(family)
             self.works("convert", source, "-o", file)
@@ -136,11 +138,11 @@ class BitsAndBytes(Folders):
 
 class Methods(Folders):
     def text(self):
-        return self.write("calibrate.txt", "".join(f"{i} {WORDS}" for i in range(30)))
+        return self.write("calibrate.txt", "".join(f"{i} {WORDS}" for i in range(8 if SANITIZED else 30)))
 
     def kld(self, a, b):
         text = self.write("text.txt", WORDS * 100)
-        return self.works("compare", a, b, "--text", text, "--ctx", "64", "--exact", "--json").json()["mean_kld"]
+        return self.works("compare", a, b, "--text", text, "--ctx", "64", "--chunks", "8", "--exact", "--json").json()["mean_kld"]
 
     def test_errors_of_joined_matrices(self):
         """They are in memory once, packed after the first use: the report must not read what was given up."""
@@ -174,7 +176,7 @@ class Methods(Folders):
     def test_types(self):
         """Blocks of our own types: nearer than rounding, and the same bytes with any number of threads."""
         source, text, out = tiny_model("llama32-h256", "llama32-h256-f16.gguf"), self.text(), self.path("out.gguf")
-        for kind in ("q4_0", "q3_k_m"):
+        for kind in ("q4_0",) if SANITIZED else ("q4_0", "q3_k_m"):
             self.works("quantize", source, out, "--type", kind)
             base = self.kld(source, out)
             for method in ("gptq", "awq"):
