@@ -138,7 +138,7 @@ class BitsAndBytes(Folders):
 
 class Methods(Folders):
     def text(self):
-        return self.write("calibrate.txt", "".join(f"{i} {WORDS}" for i in range(8 if SANITIZED else 30)))
+        return self.write("calibrate.txt", "".join(f"{i} {WORDS}" for i in range(10 if SANITIZED else 30)))
 
     def kld(self, a, b):
         text = self.write("text.txt", WORDS * 100)
