@@ -34,7 +34,8 @@ sllm_status sl_quantize_method(const sllm_quantize_params *p, sl_method *method,
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "the order of columns (--act-order) is a choice of --method gptq");
     if (!i) return SLLM_OK;
     if (!p->calibration)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "the method %s measures the model's inputs on real text: add --calibrate TEXT", names[i]);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "the method %s measures the model's inputs on real text: add --calibrate TEXT",
+                       names[i]);
     if (p->allow_nonfinite)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "the method %s computes with the model, which values that are not finite would spoil: "
                        "--allow-nonfinite is for --method round", names[i]);
@@ -76,7 +77,8 @@ static sllm_status fill(const sllm_quantize_params *p, sl_folder_params *f, sllm
     if (f->group < 32 || f->group % 32 || f->group > 1 << 20)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "groups of %lld columns; need a multiple of 32", (long long)f->group);
     if (f->method == SL_METHOD_ROUND && p->calibration)
-        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s without a method looks at no text: leave --calibrate out, or add --method gptq", types[type]);
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s without a method looks at no text: leave --calibrate out, or add --method gptq",
+                       types[type]);
     return SLLM_OK;
 }
 
@@ -122,8 +124,8 @@ sllm_status sl_quantize_folder(const char *in, const char *out, const sllm_quant
     if (!in || !*in || !out || !*out) return sl_fail(error, SLLM_ERROR_ARGUMENT, "quantising needs a source and a name for the result");
     sllm_status status = fill(params, &f, error);
     if (!status && !sl_path_is_directory(in))
-        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: no folder: %s is made from a checkpoint folder (`sllm convert m.gguf -o FOLDER` makes "
-                         "one of a GGUF file)", in, types[type_of(params->type)]);
+        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: no folder: %s is made from a checkpoint folder (`sllm convert m.gguf -o "
+                         "FOLDER` makes one of a GGUF file)", in, types[type_of(params->type)]);
     if (!status) status = sl_model_load(in, &load, &model, error);
     if (!status && params->calibration) {
         status = sl_text_ids(model, params->calibration, params->calibration_length, params->calibration_jsonl, SL_SOLVE_CTX, &ids,

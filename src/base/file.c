@@ -49,7 +49,8 @@ sllm_status sl_mapping_open(const char *path, sl_mapping *mapping, sllm_error *e
 }
 
 void sl_mapping_let_go(const void *data, uint64_t size) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)data + page - 1) & ~(page - 1), to = ((uintptr_t)data + size) & ~(page - 1);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)data + page - 1) & ~(page - 1), to = ((uintptr_t)data + size) & ~(page - 1);
     if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 

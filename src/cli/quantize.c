@@ -102,7 +102,8 @@ static int show_report(cli_app *app, const char *report, const char *out) {
 static bool on_step(void *user, const char *what, uint64_t done, uint64_t total) {
     char tokens[] = "tokens", tensors[] = "tensors";
     (void)user;
-    if (!strcmp(what, "quantising") || !strcmp(what, "converting") || !strcmp(what, "reading")) return cli_progress(NULL, what, done, total);
+    bool counts_bytes = !strcmp(what, "quantising") || !strcmp(what, "converting") || !strcmp(what, "reading");
+    if (counts_bytes) return cli_progress(NULL, what, done, total);
     bool counts_tokens = !strcmp(what, "calibrating") || !strcmp(what, "solving");
     return cli_progress(counts_tokens ? tokens : tensors, what, done, total);
 }
@@ -222,8 +223,9 @@ const cli_command cli_command_quantize = {
     .arguments = "IN OUT",
     .summary = "Write a model in smaller types",
     .details = "IN is a GGUF file of f16, bf16 or f32 weights, or a checkpoint folder (which is converted to OUT.source.gguf first, for as "
-               "long as it is needed), OUT the GGUF file to write. The types nf4, fp4 (bitsandbytes), int4 and int8 (GPTQ's layout; AWQ's with --method awq) make a "
-               "checkpoint folder OUT from a checkpoint folder IN.\n\nA mix such as q4_k_m gives each tensor a type by its role and layer, as the name "
+               "long as it is needed), OUT the GGUF file to write. The types nf4, fp4 (bitsandbytes), int4 and int8 (GPTQ's "
+               "layout; AWQ's with --method awq) make a checkpoint folder OUT from a checkpoint folder IN.\n\n"
+               "A mix such as q4_k_m gives each tensor a type by its role and layer, as the name "
                "promises everywhere. Where rows are no multiple of a type's block, the next type that fits is taken: Q4_K "
                "becomes Q5_0, Q5_K Q5_1, Q6_K Q8_0, Q2_K and Q3_K Q4_0, IQ4_XS IQ4_NL; the report lists these tensors.\n\n"
                "OUT appears when it is complete. A run that was interrupted goes on where it was when it is started again "

@@ -182,7 +182,8 @@ static sllm_status write_readme(exporting *e, const sl_folder_writer *out) {
 static sllm_status write_weights(exporting *e, const sl_folder_writer *out) {
     char path[SL_FOLDER_PATH];
     sl_tensor *all = calloc(e->list.n ? e->list.n : 1, sizeof *all);
-    sllm_status status = all && sl_folder_writer_path(out, "model.safetensors", path) ? SLLM_OK : sl_fail_memory(e->error, "the list of tensors", 0);
+    bool fits = all && sl_folder_writer_path(out, "model.safetensors", path);
+    sllm_status status = fits ? SLLM_OK : sl_fail_memory(e->error, "the list of tensors", 0);
     for (size_t i = 0; i < e->list.n && !status; i++) {
         all[i] = e->list.items[i].out;
         e->result->bytes_in += all[i].bytes;

@@ -81,7 +81,8 @@ static void put_biases(const writer *w) {
     const sl_config *c = w->c;
     const sl_family *f = w->f;
     if (f->bias_qkv == SL_BIAS_SAID || f->bias_out == SL_BIAS_SAID)
-        sl_json_put_bool(w->out, f->bias_key ? f->bias_key : "attention_bias", (f->bias_qkv == SL_BIAS_SAID ? c->bias_qkv : c->bias_out) == SL_BIAS_ALWAYS);
+        sl_json_put_bool(w->out, f->bias_key ? f->bias_key : "attention_bias",
+                         (f->bias_qkv == SL_BIAS_SAID ? c->bias_qkv : c->bias_out) == SL_BIAS_ALWAYS);
     if (f->bias_mlp == SL_BIAS_SAID && !f->bias_key) sl_json_put_bool(w->out, "mlp_bias", c->bias_mlp == SL_BIAS_ALWAYS);
 }
 
@@ -218,7 +219,8 @@ static sllm_status put_rope(const writer *w, sllm_error *error) {
     sl_config found = *c;
     if (!w->f->rope) return SLLM_OK;
     if (c->rope_scaling == SL_ROPE_NONE && c->rope_freqs && !find_llama3(c, &found))
-        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "its divisors of rotary frequencies are not Llama 3's, and config.json has no words for others");
+        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "its divisors of rotary frequencies are not Llama 3's, and config.json "
+                       "has no words for others");
     put_float(w->out, "rope_theta", c->rope_base);
     if (c->rope_local_base > 0) put_float(w->out, "rope_local_base_freq", c->rope_local_base);
     if (w->f->partial_rope) put_float(w->out, "partial_rotary_factor", (double)c->rope_dim / c->head_dim);
@@ -259,7 +261,8 @@ static sllm_status read_back(const sl_model *m, const sl_buffer *text, sllm_erro
         sl_config source = m->config;
         if (source.tied) config.tied = source.tied;
         if (!sl_convert_same(&config, &source, &what))
-            status = sl_fail(error, SLLM_ERROR_UNSUPPORTED, "a config.json of '%s' cannot say what this file says: %s", config.family->name, what);
+            status = sl_fail(error, SLLM_ERROR_UNSUPPORTED, "a config.json of '%s' cannot say what this file says: %s",
+                             config.family->name, what);
     }
     sl_arena_free(&arena);
     return status;

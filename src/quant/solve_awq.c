@@ -77,7 +77,8 @@ static int32_t *ties_of(const sl_config *c, int64_t n) {
     return tied;
 }
 
-static sllm_status take_up(sl_solve *s, const sl_block *b, sl_slot meets, const float *scales, const int32_t *tied, int64_t n, sllm_error *error) {
+static sllm_status take_up(sl_solve *s, const sl_block *b, sl_slot meets, const float *scales, const int32_t *tied, int64_t n,
+                           sllm_error *error) {
     const sl_config *c = &s->model->config;
     sllm_status status;
     if (meets == SL_SLOT_QKV || meets == SL_SLOT_UP) {

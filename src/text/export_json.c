@@ -308,6 +308,6 @@ sllm_status sl_tokenizer_to_json(const sl_tokenizer *t, int n_ctx, sl_buffer *js
     put_config(t, n_ctx, config);
     if (json->failed || config->failed) return sl_fail_memory(error, "tokenizer.json", json->length);
     if (reads_back(t, json, config, &cause)) return SLLM_OK;
-    return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "the tokenizer of this file cannot be said as a tokenizer.json that gives the same ids%s%s",
-                   cause.message[0] ? ": " : "", cause.message);
+    return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "the tokenizer of this file cannot be said as a tokenizer.json that gives the same "
+                   "ids%s%s", cause.message[0] ? ": " : "", cause.message);
 }
