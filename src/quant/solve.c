@@ -92,15 +92,11 @@ static sllm_status list_meetings(sl_solve *s, sllm_error *error) {
     for (int i = 0; i < s->n_matrices; i++) {
         sl_solve_matrix *m = &s->matrices[i];
         sl_target target;
-        sl_solve_meeting *meets = meeting_of(s, m->meets, m->expert);
         if (!s->params.target(s->params.user, m->source.data, m->source.shape[0], m->source.shape[1], &target)) continue;
         if (!sl_solved_new(&m->out, target, m->source.shape[0], m->source.shape[1]))
             return sl_fail_memory(error, "a block's quantised matrices", 0);
-        if (!meets) {
-            meets = &s->meetings[s->n_meetings++];
-            *meets = (sl_solve_meeting){.slot = m->meets, .expert = m->expert, .gram = {.n = m->source.shape[1]}};
-        }
-        meets->wanted = true;
+        if (!meeting_of(s, m->meets, m->expert))
+            s->meetings[s->n_meetings++] = (sl_solve_meeting){.slot = m->meets, .expert = m->expert, .gram = {.n = m->source.shape[1]}};
     }
     return SLLM_OK;
 }

@@ -27,7 +27,7 @@ typedef struct sl_solve_meeting {
     sl_slot slot;
     int expert;
     sl_gram gram;
-    bool wanted, solved, in_pass;
+    bool solved, in_pass;
 } sl_solve_meeting;
 
 /* A norm or bias that takes a division up: written so, while the model goes on computing without scales. */
