@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/sha256.h"
 #include "eval/text_ids.h"
 #include "model/model.h"
 #include "quant/quantise.h"
@@ -19,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 512, CALIBRATION_CTX = 512, MAX_MIXES = 64 };
+enum { MAX_THREADS = 512, CALIBRATION_CTX = 512 };
 
 void sllm_quantize_params_init(sllm_quantize_params *params) {
     if (params) *params = (sllm_quantize_params){0};
@@ -249,12 +248,7 @@ static bool write_recipe(job *j) {
     if (p->requantize) sl_buffer_puts(r, " --requantize");
     if (p->allow_nonfinite) sl_buffer_puts(r, " --allow-nonfinite");
     if (p->importance) sl_buffer_printf(r, " --importance %s", p->importance);
-    if (p->calibration) {
-        char hash[65];
-        sl_sha256_hex(p->calibration, p->calibration_length, hash);
-        sl_buffer_printf(r, " --calibrate %s (%zu tokens, SHA-256 %.16s)", p->calibration_name ? p->calibration_name : "text", j->n_ids,
-                         hash);
-    }
+    sl_quantize_put_calibration(p, j->n_ids, r);
     sl_buffer_printf(r, " (sllm %s)", sllm_version());
     return !r->failed;
 }

@@ -42,6 +42,13 @@ sllm_status sl_quantize_method(const sllm_quantize_params *p, sl_method *method,
     return SLLM_OK;
 }
 
+void sl_quantize_put_calibration(const sllm_quantize_params *p, size_t n_ids, sl_buffer *recipe) {
+    char hash[65];
+    if (!p->calibration) return;
+    sl_sha256_hex(p->calibration, p->calibration_length, hash);
+    sl_buffer_printf(recipe, " --calibrate %s (%zu tokens, SHA-256 %.16s)", p->calibration_name ? p->calibration_name : "text", n_ids, hash);
+}
+
 /* ---------------------------------------------------------------- arguments */
 
 static sllm_status check_others(const sllm_quantize_params *p, const char *type, sllm_error *error) {
@@ -92,12 +99,7 @@ static sllm_status write_report(const char *in, const char *out, const sllm_quan
     if (f->act_order) sl_buffer_puts(&recipe, " --act-order");
     if (f->double_quant) sl_buffer_puts(&recipe, " --double-quant");
     if (f->format >= SL_FOLDER_GPTQ) sl_buffer_printf(&recipe, " --group-size %lld", (long long)f->group);
-    if (p->calibration) {
-        char hash[65];
-        sl_sha256_hex(p->calibration, p->calibration_length, hash);
-        sl_buffer_printf(&recipe, " --calibrate %s (%zu tokens, SHA-256 %.16s)", p->calibration_name ? p->calibration_name : "text",
-                         f->n_ids, hash);
-    }
+    sl_quantize_put_calibration(p, f->n_ids, &recipe);
     sl_buffer_printf(&recipe, " (sllm %s)", sllm_version());
     sl_buffer_putc(&text, '{');
     sl_json_put_string(&text, "input", in);

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "eval/divergence.h"
-#include "model/kv.h"
+#include "model/timeline.h"
 #include "model/weights.h"
 
 #include <math.h>
@@ -15,41 +15,32 @@ enum { ROWS = 64 }; /* positions whose logits are in memory at once */
 /* One model at work on the chunks. */
 typedef struct reader {
     const sl_model *model;
-    sl_kv_pool *pages;
-    sl_kv *kv;
-    sl_work *work;
+    sl_timeline timeline;
     int32_t *chunk; /* [n_ctx] */
     float *logits;  /* [ROWS, n_vocab] */
     double seconds;
 } reader;
 
 static void close_reader(reader *r) {
-    sl_work_free(r->work);
-    if (r->kv) sl_kv_free(r->kv);
-    if (r->pages) sl_kv_pool_free(r->pages);
+    sl_timeline_close(&r->timeline);
     free(r->chunk);
     free(r->logits);
 }
 
 static sllm_status open_reader(reader *r, const sl_model *model, int n_ctx, sllm_error *error) {
-    sl_kv_type type;
     *r = (reader){.model = model};
     if (!model->weights) return sl_fail(error, SLLM_ERROR_ARGUMENT, "the model was loaded without weights");
     r->chunk = malloc((size_t)n_ctx * sizeof *r->chunk);
     r->logits = malloc((size_t)ROWS * (size_t)model->config.n_vocab * sizeof *r->logits);
     if (!r->chunk || !r->logits) return sl_fail_memory(error, "the logits of a chunk", 0);
-    sllm_status status = sl_kv_type_choose(&model->config, SLLM_KV_AUTO, model->exact, model->weights->only_f32, &type, error);
-    if (!status) status = sl_kv_pool_new(model, type, (n_ctx + SL_PAGE - 1) / SL_PAGE, &r->pages, error);
-    if (!status) status = sl_kv_new(r->pages, n_ctx, &r->kv, error);
-    if (!status) status = sl_work_new(model, &r->work, error);
-    return status;
+    return sl_timeline_open(&r->timeline, model, n_ctx, model->weights->only_f32, error);
 }
 
 /* Reads positions [from, from + n) of the chunk; logits of all of them when `scored`. */
 static sllm_status read_rows(reader *r, int from, int n, bool scored, sllm_error *error) {
     sl_forward_params params = {.logits = scored ? r->logits : NULL, .all_logits = true};
     double began = sl_clock();
-    sllm_status status = sl_forward(r->model, r->work, r->kv, r->chunk + from, n, &params, error);
+    sllm_status status = sl_forward(r->model, r->timeline.work, r->timeline.kv, r->chunk + from, n, &params, error);
     r->seconds += sl_clock() - began;
     return status;
 }
@@ -86,7 +77,7 @@ static sllm_status score_chunk(scoring *s, int chunk, sllm_error *error) {
         const sl_tokenizer *t = r->model->tokenizer;
         memcpy(r->chunk, s->ids + (size_t)chunk * (size_t)s->n_ctx, (size_t)s->n_ctx * sizeof *r->chunk);
         if (t && sl_tokenizer_adds_bos(t)) r->chunk[0] = sl_tokenizer_special(t, SL_SPECIAL_BOS);
-        sl_kv_truncate(r->kv, 0);
+        sl_kv_truncate(r->timeline.kv, 0);
         status = read_rows(r, 0, half, false, error);
     }
     for (int done = 0; done < s->n_scored && !status; done += ROWS) {

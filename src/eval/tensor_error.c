@@ -20,13 +20,11 @@ typedef struct job {
 
 /* Matrices that were joined in memory may be there in their packed form alone. */
 static void read_rows(const sl_tensor *t, int64_t from, int64_t n, int64_t columns, float *out) {
-    uint64_t offset = 0;
     if (t->packed) {
         for (int64_t r = 0; r < n; r++) sl_row(t, from + r, out + r * columns);
         return;
     }
-    sl_type_bytes(t->type, (uint64_t)(from * columns), &offset);
-    sl_type_get(t->type)->to_float((const uint8_t *)t->data + offset, out, (size_t)(n * columns));
+    sl_tensor_read(t, (uint64_t)(from * columns), (size_t)(n * columns), out);
 }
 
 static void add_rows(void *user, int64_t task, int thread) {

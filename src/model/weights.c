@@ -438,46 +438,59 @@ const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer,
     return named(&tensors, name);
 }
 
-/* ---------------------------------------------------------------- packing */
+/* ---------------------------------------------------------------- every matrix */
 
-static void add_matrix(sl_packer *packer, sl_tensor *w, sllm_status *status, sllm_error *error) {
-    if (w->data && !*status) *status = sl_packer_add(packer, w, true, error);
-}
-
-static void add_experts(sl_packer *packer, sl_expert_matrices *m, int n, sllm_status *status, sllm_error *error) {
-    for (int e = 0; m->w && e < (m->stacked ? 1 : n); e++) add_matrix(packer, &m->w[e], status, error);
-}
-
-sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error) {
-    sllm_status status = SLLM_OK;
+void sl_weights_each(sl_weights *weights, const sl_config *config, bool (*visit)(void *user, int layer, sl_tensor *w), void *user) {
     for (int i = 0; i < config->n_layers; i++) {
         sl_block *b = &weights->blocks[i];
         sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
                                       &b->shared_gate, &b->shared_up, &b->shared_down};
-        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++)
-            add_matrix(packer, &linears[j]->w, &status, error);
-        add_experts(packer, &b->expert_gate, config->n_experts, &status, error);
-        add_experts(packer, &b->expert_up, config->n_experts, &status, error);
-        add_experts(packer, &b->expert_down, config->n_experts, &status, error);
+        sl_expert_matrices *const experts[] = {&b->expert_gate, &b->expert_up, &b->expert_down};
+        for (size_t k = 0; k < sizeof linears / sizeof *linears; k++)
+            if (linears[k]->w.data && !visit(user, i, &linears[k]->w)) return;
+        for (size_t k = 0; k < sizeof experts / sizeof *experts; k++)
+            for (int e = 0; experts[k]->w && e < (experts[k]->stacked ? 1 : config->n_experts); e++)
+                if (!visit(user, i, &experts[k]->w[e])) return;
     }
-    add_matrix(packer, &weights->output, &status, error);
+}
+
+/* ---------------------------------------------------------------- packing */
+
+typedef struct packing {
+    sl_packer *packer;
+    sllm_error *error;
+    sllm_status status;
+} packing;
+
+static bool add_matrix(void *user, int layer, sl_tensor *w) {
+    packing *p = user;
+    (void)layer;
+    p->status = sl_packer_add(p->packer, w, true, p->error);
+    return !p->status;
+}
+
+sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error) {
+    packing p = {packer, error, SLLM_OK};
+    sl_weights_each(weights, config, add_matrix, &p);
+    if (!p.status && weights->output.data) add_matrix(&p, -1, &weights->output);
     if (weights->embed.data == weights->output.data) weights->embed.packed = weights->output.packed;
-    return status ? status : sl_packer_reserve(packer, error);
+    return p.status ? p.status : sl_packer_reserve(packer, error);
 }
 
-static void note(const sl_tensor *w, sl_tensor *list, size_t n) {
-    for (size_t i = 0; w->data && w->packed && i < n; i++)
-        if (list[i].data == w->data) list[i].packed = w->packed;
+typedef struct joined {
+    sl_tensor *list;
+    size_t n;
+} joined;
+
+static bool note_packed(void *user, int layer, sl_tensor *w) {
+    const joined *j = user;
+    (void)layer;
+    for (size_t i = 0; w->packed && i < j->n; i++)
+        if (j->list[i].data == w->data) j->list[i].packed = w->packed;
+    return true;
 }
 
-void sl_weights_note_packed(const sl_weights *weights, const sl_config *config, sl_tensor *list, size_t n) {
-    for (int i = 0; i < config->n_layers; i++) {
-        const sl_block *b = &weights->blocks[i];
-        const sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
-                                            &b->shared_gate, &b->shared_up, &b->shared_down};
-        const sl_expert_matrices *const experts[] = {&b->expert_gate, &b->expert_up, &b->expert_down};
-        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++) note(&linears[j]->w, list, n);
-        for (size_t j = 0; j < 3; j++)
-            for (int e = 0; experts[j]->w && !experts[j]->stacked && e < config->n_experts; e++) note(&experts[j]->w[e], list, n);
-    }
+void sl_weights_note_packed(sl_weights *weights, const sl_config *config, sl_tensor *list, size_t n) {
+    joined j = {list, n};
+    sl_weights_each(weights, config, note_packed, &j);
 }

@@ -67,12 +67,16 @@ bool sl_weights_name(const char *const *names, sl_slot slot, int layer, int expe
 /* The file's tensor of a slot (suffix ".weight" or ".bias"); NULL: it has none. */
 const sl_tensor *sl_weights_find(const sl_model *model, sl_slot slot, int layer, const char *suffix);
 
+/* Calls visit for each matrix of the blocks that is there, block by block: the linear ones, then experts (a stack once). Routers
+ * are not among them. False from it ends the visits. */
+void sl_weights_each(sl_weights *weights, const sl_config *config, bool (*visit)(void *user, int layer, sl_tensor *w), void *user);
+
 /* Has every matrix that `fast` arithmetic multiplies packed at its first use (pack.h); the packer outlives the weights. */
 sllm_status sl_weights_pack(sl_weights *weights, const sl_config *config, sl_packer *packer, sllm_error *error);
 
 /* Matrices that were joined while loading are in memory once: when they are packed their rows are given up, which in memory
  * that is no file's means for good. The list of tensors [n] learns where their packed copies are; sl_row reads those. */
-void sl_weights_note_packed(const sl_weights *weights, const sl_config *config, sl_tensor *list, size_t n);
+void sl_weights_note_packed(sl_weights *weights, const sl_config *config, sl_tensor *list, size_t n);
 
 /* The float matrices of the blocks become `type`, NF4 or FP4, in the arena (rows of a multiple of 64 columns; others stay), with the
  * largest value of each 64 kept as f32 or, `nested`, as what bitsandbytes' double quantisation makes of it. */

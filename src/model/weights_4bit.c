@@ -20,15 +20,13 @@ typedef struct job {
 
 static void quantise_row(void *user, int64_t row, int thread) {
     job *j = user;
-    uint64_t offset = 0;
     float *x = malloc((size_t)j->columns * sizeof *x);
     (void)thread;
     if (!x) {
         j->failed = true; /* any thread may say so; it is read when all are done */
         return;
     }
-    sl_type_bytes(j->from->type, (uint64_t)(row * j->columns), &offset);
-    sl_type_get(j->from->type)->to_float((const uint8_t *)j->from->data + offset, x, (size_t)j->columns);
+    sl_tensor_read(j->from, (uint64_t)(row * j->columns), (size_t)j->columns, x);
     sl_quantise_rows(j->type, x, 1, j->columns, NULL, j->to + (size_t)(row * (j->columns / BLOCK)) * sl_type_get(j->type)->bytes);
     free(x);
 }
@@ -51,35 +49,39 @@ static bool nest(uint8_t *blocks, size_t n) {
     return fits;
 }
 
-static sllm_status quantise(sl_tensor *w, sl_type type, sl_pool *pool, bool nested, sl_arena *arena, sllm_error *error) {
+/* What the visits to the matrices share. */
+typedef struct visit {
+    sl_type type;
+    sl_pool *pool;
+    bool nested;
+    sl_arena *arena;
+    sllm_error *error;
+    sllm_status status;
+} visit;
+
+static bool quantise(void *user, int layer, sl_tensor *w) {
+    visit *v = user;
     int64_t columns = w->n_dims ? w->shape[w->n_dims - 1] : 0;
     uint64_t bytes = 0;
-    if (!w->data || columns % BLOCK || !sl_type_get(w->type)->is_float || sl_type_get(w->type)->is_quantised) return SLLM_OK;
-    if (!sl_type_bytes(type, w->n_elements, &bytes) || bytes > SIZE_MAX) return sl_fail_memory(error, w->name, 0);
-    job j = {.from = w, .type = type, .to = sl_arena_alloc(arena, (size_t)bytes), .columns = columns};
-    if (!j.to) return sl_fail_memory(error, w->name, (size_t)bytes);
-    sl_pool_run(pool, (int64_t)(w->n_elements / (uint64_t)columns), quantise_row, &j);
-    if (j.failed || (nested && !nest(j.to, (size_t)(w->n_elements / BLOCK)))) return sl_fail_memory(error, w->name, 0);
+    (void)layer;
+    if (columns % BLOCK || !sl_type_get(w->type)->is_float || sl_type_get(w->type)->is_quantised) return true;
+    job j = {.from = w, .type = v->type, .columns = columns};
+    bool fits = sl_type_bytes(v->type, w->n_elements, &bytes) && bytes <= SIZE_MAX && (j.to = sl_arena_alloc(v->arena, (size_t)bytes));
+    if (fits) sl_pool_run(v->pool, (int64_t)(w->n_elements / (uint64_t)columns), quantise_row, &j);
+    if (!fits || j.failed || (v->nested && !nest(j.to, (size_t)(w->n_elements / BLOCK)))) {
+        v->status = sl_fail_memory(v->error, w->name, (size_t)bytes);
+        return false;
+    }
     w->data = j.to;
-    w->type = type;
+    w->type = v->type;
     w->bytes = bytes;
-    return SLLM_OK;
+    return true;
 }
 
 sllm_status sl_weights_to_4bit(sl_weights *weights, const sl_config *config, sl_type type, sl_pool *pool, bool nested,
                                sl_arena *arena, sllm_error *error) {
-    sllm_status status = SLLM_OK;
-    for (int i = 0; i < config->n_layers && !status; i++) {
-        sl_block *b = &weights->blocks[i];
-        sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
-                                      &b->shared_gate, &b->shared_up, &b->shared_down};
-        sl_expert_matrices *const experts[] = {&b->expert_gate, &b->expert_up, &b->expert_down};
-        for (size_t k = 0; k < sizeof linears / sizeof *linears && !status; k++)
-            status = quantise(&linears[k]->w, type, pool, nested, arena, error);
-        for (size_t k = 0; k < 3; k++)
-            for (int e = 0; experts[k]->w && e < (experts[k]->stacked ? 1 : config->n_experts) && !status; e++)
-                status = quantise(&experts[k]->w[e], type, pool, nested, arena, error);
-    }
+    visit v = {type, pool, nested, arena, error, SLLM_OK};
+    sl_weights_each(weights, config, quantise, &v);
     weights->only_f32 = false;
-    return status;
+    return v.status;
 }

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "model/weights.h"
+#include "quant/finite.h"
 #include "tensor/quantise.h"
 
 #include <inttypes.h>
@@ -86,15 +87,11 @@ static void convert_chunk(void *user, int64_t chunk, int thread) {
     for (int64_t r = from; r < end; r++) {
         int64_t matrix = j->item->n_matrices > 1 ? r / j->matrix_rows : 0, within = r - matrix * j->matrix_rows;
         const sl_tensor *w = &j->item->matrices[matrix];
-        uint64_t offset = 0;
         float *row = x + (r - from) * j->columns;
-        sl_type_bytes(w->type, (uint64_t)(source_row(j->item, within, j->matrix_rows) * j->columns), &offset);
-        sl_type_get(w->type)->to_float((const uint8_t *)w->data + offset, row, (size_t)j->columns);
-        for (int64_t i = 0; i < j->columns; i++) {
-            if (row[i] - row[i] == 0) continue; /* finite */
-            if (!j->n_bad[chunk]++) j->bad[chunk] = (uint64_t)(r * j->columns + i) + 1;
-            row[i] = 0;
-        }
+        sl_tensor_read(w, (uint64_t)(source_row(j->item, within, j->matrix_rows) * j->columns), (size_t)j->columns, row);
+        uint64_t first, bad = sl_clear_nonfinite(row, (size_t)j->columns, &first);
+        if (bad && !j->n_bad[chunk]) j->bad[chunk] = (uint64_t)(r * j->columns) + first;
+        j->n_bad[chunk] += bad;
     }
     sl_quantise_rows(j->item->out.type, x, end - from, j->columns, NULL,
                      j->c->out + (uint64_t)(from - j->first) * j->out_bytes);

@@ -57,7 +57,6 @@ typedef struct rows {
     const sl_tensor *w;
     int heads, rotated;
     int64_t first;
-    uint64_t row_bytes;
     float *x;
 } rows;
 
@@ -65,7 +64,7 @@ static void read_row(void *user, int64_t i, int thread) {
     const rows *r = user;
     int64_t columns = r->w->shape[1], from = sl_export_row(r->heads, r->rotated, r->first + i, r->w->shape[0]);
     (void)thread;
-    sl_type_get(r->w->type)->to_float((const uint8_t *)r->w->data + (uint64_t)from * r->row_bytes, r->x + i * columns, (size_t)columns);
+    sl_tensor_read(r->w, (uint64_t)(from * columns), (size_t)columns, r->x + i * columns);
 }
 
 static bool goes_on(const exporting *e) {
@@ -78,7 +77,6 @@ static sllm_status write_rows(exporting *e, const sl_export_item *item) {
     sllm_status status = x ? SLLM_OK : sl_fail_memory(e->error, item->out.name, 0);
     for (int m = 0; m < item->n_matrices && !status; m++) {
         rows r = {.w = &item->matrices[m], .heads = item->heads[m], .rotated = item->rotated, .x = x};
-        sl_type_bytes(r.w->type, (uint64_t)columns, &r.row_bytes);
         for (; r.first < r.w->shape[0] && !status; r.first += most) {
             int64_t left = r.w->shape[0] - r.first, n = left < most ? left : most;
             sl_pool_run(e->model->pool, n, read_row, &r);
@@ -97,7 +95,7 @@ static sllm_status write_turned(exporting *e, const sl_export_item *item) {
     if (!x) return sl_fail_memory(e->error, item->out.name, n);
     for (int m = 0; m < item->n_matrices; m++) {
         const sl_tensor *w = &item->matrices[m];
-        sl_type_get(w->type)->to_float(w->data, x + row * columns, (size_t)w->n_elements);
+        sl_tensor_read(w, 0, (size_t)w->n_elements, x + row * columns);
         row += w->shape[0];
     }
     for (int64_t r = 0; r < all; r++)
@@ -203,10 +201,9 @@ sllm_status sl_export_folder(const sl_model *model, const char *out, const sl_ex
     sl_folder_writer writer = {0};
     sl_type type = SL_F32;
     *result = (sl_export_result){0};
-    sllm_status status = sl_export_tensors(model, SL_F32, &e.list, error);
+    sllm_status status = sl_export_tensors(model, &e.list, error);
     if (!status) status = check_source(&e, &type);
-    sl_export_list_free(&e.list);
-    if (!status) status = sl_export_tensors(model, type, &e.list, error);
+    if (!status) sl_export_list_set_type(&e.list, type);
     if (!status) status = sl_folder_writer_begin(&writer, out, error);
     if (!status) status = write_config(&e, &writer, type);
     if (!status) status = write_tokenizer(&e, &writer);

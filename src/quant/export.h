@@ -56,7 +56,9 @@ typedef struct sl_export_list {
 /* The family that the folder is of: the model's, or Mistral (Ministral) where a file of Llama's architecture has windows in all
  * (some) layers. */
 const sl_family *sl_export_family(const sl_config *config);
-sllm_status sl_export_tensors(const sl_model *model, sl_type type, sl_export_list *list, sllm_error *error);
+/* Every tensor of the folder; their type, and with it their sizes, is set afterwards. */
+sllm_status sl_export_tensors(const sl_model *model, sl_export_list *list, sllm_error *error);
+void sl_export_list_set_type(sl_export_list *list, sl_type type);
 void sl_export_list_free(sl_export_list *list);
 /* Row `r` of a source's matrix that becomes row `r` of the output's: (j, j + half) come from (2j, 2j + 1). */
 int64_t sl_export_row(int heads, int rotated, int64_t r, int64_t n_rows);

@@ -23,7 +23,6 @@ typedef struct lister {
     const sl_model *m;
     const sl_family *family;
     sl_export_list *list;
-    sl_type type;
 } lister;
 
 static sl_export_item *add(lister *l, sl_slot slot, int layer, int expert, const char *suffix) {
@@ -41,7 +40,7 @@ static sl_export_item *add(lister *l, sl_slot slot, int layer, int expert, const
     char *copy = sl_arena_copy(&list->arena, name, strlen(name));
     list->failed |= !copy;
     if (!copy) return NULL;
-    list->items[list->n] = (sl_export_item){.out = {.name = copy, .type = l->type}};
+    list->items[list->n] = (sl_export_item){.out = {.name = copy}};
     return &list->items[list->n++];
 }
 
@@ -195,22 +194,26 @@ static void add_block(lister *l, int i) {
     add_linear(l, SL_SLOT_SHARED_DOWN, i, &b->shared_down);
 }
 
-sllm_status sl_export_tensors(const sl_model *m, sl_type type, sl_export_list *list, sllm_error *error) {
+sllm_status sl_export_tensors(const sl_model *m, sl_export_list *list, sllm_error *error) {
     const sl_weights *w = m->weights;
-    lister l = {m, sl_export_family(&m->config), list, type};
+    lister l = {m, sl_export_family(&m->config), list};
     *list = (sl_export_list){0};
     add_matrix(&l, SL_SLOT_EMBED, 0, 0, &w->embed);
     add_matrix(&l, SL_SLOT_POSITIONS, 0, 0, &w->positions);
     for (int i = 0; i < m->config.n_layers; i++) add_block(&l, i);
     add_norm(&l, SL_SLOT_FINAL_NORM, 0, w->final_norm, w->final_norm_bias, m->config.n_embd);
     if (w->output.data != w->embed.data) add_matrix(&l, SL_SLOT_OUTPUT, 0, 0, &w->output);
+    return list->failed ? sl_fail_memory(error, "the list of tensors", 0) : SLLM_OK;
+}
+
+void sl_export_list_set_type(sl_export_list *list, sl_type type) {
     for (size_t i = 0; i < list->n; i++) {
         sl_tensor *t = &list->items[i].out;
+        t->type = type;
         t->n_elements = 1;
         for (int d = 0; d < t->n_dims; d++) t->n_elements *= (uint64_t)t->shape[d];
         sl_type_bytes(t->type, t->n_elements, &t->bytes);
     }
-    return list->failed ? sl_fail_memory(error, "the list of tensors", 0) : SLLM_OK;
 }
 
 void sl_export_list_free(sl_export_list *list) {

@@ -30,7 +30,6 @@ uint64_t sl_clear_nonfinite(float *x, size_t n, uint64_t *first) {
 typedef struct scan {
     const sl_tensor *t;
     int64_t columns;
-    uint64_t row_bytes;
     _Atomic uint64_t first; /* element, plus 1; 0: none */
 } scan;
 
@@ -40,7 +39,7 @@ static void scan_row(void *user, int64_t row, int thread) {
     float *x = malloc((size_t)s->columns * sizeof *x);
     (void)thread;
     if (!x) return; /* what cannot be looked at here fails where it is solved */
-    sl_type_get(s->t->type)->to_float((const uint8_t *)s->t->data + (uint64_t)row * s->row_bytes, x, (size_t)s->columns);
+    sl_tensor_read(s->t, (uint64_t)(row * s->columns), (size_t)s->columns, x);
     if (sl_clear_nonfinite(x, (size_t)s->columns, &first)) {
         first += (uint64_t)(row * s->columns);
         for (seen = atomic_load(&s->first); !seen || first < seen;)
@@ -52,7 +51,6 @@ static void scan_row(void *user, int64_t row, int thread) {
 sllm_status sl_check_finite(const char *path, const sl_tensor *t, sl_pool *pool, sllm_error *error) {
     scan s = {.t = t, .columns = t->n_dims ? t->shape[t->n_dims - 1] : 1};
     if (!t->n_elements) return SLLM_OK;
-    sl_type_bytes(t->type, (uint64_t)s.columns, &s.row_bytes);
     sl_pool_run(pool, (int64_t)(t->n_elements / (uint64_t)s.columns), scan_row, &s);
     uint64_t first = atomic_load(&s.first);
     if (!first) return SLLM_OK;

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "format/folder_write.h"
 #include "model/weights.h"
 #include "quant/finite.h"
@@ -45,26 +46,14 @@ static sl_folder_item *item_of(sl_folder *f, const void *data) {
     return NULL;
 }
 
-static void mark(sl_folder *f, const sl_tensor *w, int layer) {
-    sl_folder_item *item = w->data && w->n_dims == 2 ? item_of(f, w->data) : NULL;
-    if (!item) return;
-    item->is_quantised = true;
-    item->layer = layer;
-}
-
 /* The matrices of the blocks; not the router, which decides more than it weighs, nor stacks of experts, for which these
  * layouts have no names. */
-static void mark_blocks(sl_folder *f) {
-    const sl_config *c = &f->model->config;
-    for (int i = 0; i < c->n_layers; i++) {
-        sl_block *b = &f->model->weights->blocks[i];
-        sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
-                                      &b->shared_gate, &b->shared_up, &b->shared_down};
-        sl_expert_matrices *const experts[] = {&b->expert_gate, &b->expert_up, &b->expert_down};
-        for (size_t k = 0; k < sizeof linears / sizeof *linears; k++) mark(f, &linears[k]->w, i);
-        for (size_t k = 0; k < 3; k++)
-            for (int e = 0; experts[k]->w && !experts[k]->stacked && e < c->n_experts; e++) mark(f, &experts[k]->w[e], i);
-    }
+static bool mark(void *user, int layer, sl_tensor *w) {
+    sl_folder_item *item = w->n_dims == 2 ? item_of(user, w->data) : NULL;
+    if (!item) return true;
+    item->is_quantised = true;
+    item->layer = layer;
+    return true;
 }
 
 /* Norms and biases that AWQ's scales go into; by the names that the file gives them. */
@@ -74,16 +63,14 @@ static const struct { sl_slot named, solved; bool bias; } vectors[] = {
     {SL_SLOT_V, SL_SLOT_V, true}, {SL_SLOT_QKV, SL_SLOT_QKV, true}, {SL_SLOT_UP, SL_SLOT_UP, true}, {SL_SLOT_GATE_UP, SL_SLOT_UP, true},
 };
 
-static const sl_tensor *vector_at(const sl_folder *f, size_t k, int layer) {
-    return sl_weights_find(f->model, vectors[k].named, layer, vectors[k].bias ? ".bias" : ".weight");
-}
-
 static void mark_vectors(sl_folder *f) {
     for (int i = 0; f->params->method == SL_METHOD_AWQ && i < f->model->config.n_layers; i++)
         for (size_t k = 0; k < sizeof vectors / sizeof *vectors; k++) {
-            const sl_tensor *t = vector_at(f, k, i);
+            const sl_tensor *t = sl_weights_find(f->model, vectors[k].named, i, vectors[k].bias ? ".bias" : ".weight");
             sl_folder_item *item = t ? item_of(f, t->data) : NULL;
-            if (item) item->layer = i;
+            if (!item) continue;
+            item->layer = i;
+            item->vector = (int)k;
         }
 }
 
@@ -103,8 +90,8 @@ static sllm_status list_items(sl_folder *f) {
     f->n = sl_safetensors_count(file);
     f->items = sl_arena_array(&f->arena, f->n, sizeof *f->items);
     if (!f->items) return sl_fail_memory(f->error, "the list of tensors", f->n * sizeof *f->items);
-    for (size_t i = 0; i < f->n; i++) f->items[i] = (sl_folder_item){.source = sl_safetensors_at(file, i), .layer = -1};
-    mark_blocks(f);
+    for (size_t i = 0; i < f->n; i++) f->items[i] = (sl_folder_item){.source = sl_safetensors_at(file, i), .layer = -1, .vector = -1};
+    sl_weights_each(f->model->weights, &f->model->config, mark, f);
     mark_vectors(f);
     if (!sort_by_block(f)) return sl_fail_memory(f->error, "the list of tensors", 0);
     sllm_status status = SLLM_OK;
@@ -145,12 +132,10 @@ static sllm_status write_values(sl_folder *f, const sl_tensor *t, const float *v
 }
 
 static sllm_status write_plain(sl_folder *f, const sl_folder_item *item) {
-    for (size_t k = 0; f->solve && item->layer >= 0 && k < sizeof vectors / sizeof *vectors; k++) {
-        const sl_tensor *t = vector_at(f, k, item->layer);
-        const float *values = t && t->data == item->source->data ? sl_solve_vector_of(f->solve, vectors[k].solved, vectors[k].bias) : NULL;
-        if (values) return write_values(f, item->source, values, !vectors[k].bias && f->model->config.norm_plus_one ? 1 : 0);
-    }
-    return write_bytes(f, item->source);
+    int k = item->vector;
+    const float *values = k >= 0 ? sl_solve_vector_of(f->solve, vectors[k].solved, vectors[k].bias) : NULL;
+    if (!values) return write_bytes(f, item->source);
+    return write_values(f, item->source, values, !vectors[k].bias && f->model->config.norm_plus_one ? 1 : 0);
 }
 
 static bool goes_on(const sl_folder *f, uint64_t done) {
@@ -177,11 +162,8 @@ static sllm_status write_tensors(sl_folder *f) {
 
 static bool is_copied(const char *name) {
     static const char *const weights[] = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json", ".h5", ".msgpack", ".onnx"};
-    size_t length = strlen(name);
-    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
-        size_t n = strlen(weights[i]);
-        if (length >= n && !strcmp(name + length - n, weights[i])) return false;
-    }
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        if (sl_ends_with(name, weights[i])) return false;
     return name[0] != '.' && strcmp(name, "config.json");
 }
 
@@ -239,13 +221,9 @@ static sllm_status check_source(const sl_folder *f) {
     return SLLM_OK;
 }
 
-static bool target(void *user, const void *data, int64_t rows, int64_t columns, sl_target *out) {
-    sl_folder *f = user;
-    const sl_folder_item *item = item_of(f, data);
-    bool awq = f->params->format == SL_FOLDER_AWQ;
-    (void)rows;
-    (void)columns;
-    *out = (sl_target){.type = SL_TYPE_COUNT, .grid = {awq ? 4 : f->params->bits, f->params->group, !awq}};
+static bool target(void *user, const void *data, sl_target *out) {
+    const sl_folder_item *item = item_of(user, data);
+    *out = sl_folder_ints_target(user);
     return item && item->is_quantised;
 }
 

@@ -56,11 +56,10 @@ typedef struct job {
 static void task(void *user, int64_t chunk, int thread) {
     const job *j = user;
     float x[ELEMENTS_A_TASK];
-    uint64_t offset = 0, from = (uint64_t)chunk * ELEMENTS_A_TASK, left = j->t->n_elements - from;
+    uint64_t from = (uint64_t)chunk * ELEMENTS_A_TASK, left = j->t->n_elements - from;
     size_t n = left < ELEMENTS_A_TASK ? (size_t)left : ELEMENTS_A_TASK;
     (void)thread;
-    sl_type_bytes(j->t->type, from, &offset);
-    sl_type_get(j->t->type)->to_float((const uint8_t *)j->t->data + offset, x, n);
+    sl_tensor_read(j->t, from, n, x);
     sl_bnb4_quantise(j->kind, x, n, BLOCK, j->packed + from / 2, j->tops + from / BLOCK);
 }
 

@@ -14,6 +14,7 @@ typedef struct sl_folder_item {
     const sl_tensor *source;
     bool is_quantised;
     int layer;                        /* -1: of no block */
+    int vector;                       /* a norm or bias that takes AWQ's scales up: its place in folder.c's list; -1: none */
     sl_tensor parts[SL_FOLDER_PARTS]; /* [n_parts] names, types and shapes; only the source's own where it is copied */
     int n_parts;
 } sl_folder_item;
@@ -38,6 +39,7 @@ bool sl_folder_part(sl_folder *f, sl_folder_item *item, const char *cut, const c
 sllm_status sl_folder_bnb_parts(sl_folder *f, sl_folder_item *item);
 sllm_status sl_folder_bnb_write(sl_folder *f, const sl_folder_item *item);
 void sl_folder_bnb_config(const sl_folder *f, sl_buffer *out);
+sl_target sl_folder_ints_target(const sl_folder *f);
 sllm_status sl_folder_ints_parts(sl_folder *f, sl_folder_item *item);
 sllm_status sl_folder_ints_write(sl_folder *f, const sl_folder_item *item);
 void sl_folder_ints_config(const sl_folder *f, sl_buffer *out);

@@ -10,13 +10,14 @@
 enum { ROWS_A_TASK = 16 };
 
 static bool is_awq(const sl_folder *f) { return f->params->format == SL_FOLDER_AWQ; }
-static sl_target target_of(const sl_folder *f) {
+
+sl_target sl_folder_ints_target(const sl_folder *f) {
     return (sl_target){.type = SL_TYPE_COUNT, .grid = {is_awq(f) ? 4 : f->params->bits, f->params->group, !is_awq(f)}};
 }
 
 sllm_status sl_folder_ints_parts(sl_folder *f, sl_folder_item *item) {
     const sl_tensor *t = item->source;
-    int bits = target_of(f).grid.bits, per = 32 / bits;
+    int bits = sl_folder_ints_target(f).grid.bits, per = 32 / bits;
     int64_t rows = t->shape[0], columns = t->shape[1], group = f->params->group;
     if (rows % per || columns % 32)
         return sl_fail(f->error, SLLM_ERROR_UNSUPPORTED, "tensor %s [%lld, %lld]: the layout holds multiples of %d rows and 32 columns "
@@ -45,21 +46,19 @@ static void round_task(void *user, int64_t chunk, int thread) {
     job *j = user;
     int64_t columns = j->t->shape[1], first = chunk * ROWS_A_TASK, left = j->t->shape[0] - first;
     int64_t n = left < ROWS_A_TASK ? left : ROWS_A_TASK;
-    uint64_t offset = 0;
     float *w = malloc((size_t)(n * columns) * sizeof *w);
     (void)thread;
     if (!w) {
         atomic_store(&j->failed, true);
         return;
     }
-    sl_type_bytes(j->t->type, (uint64_t)(first * columns), &offset);
-    sl_type_get(j->t->type)->to_float((const uint8_t *)j->t->data + offset, w, (size_t)(n * columns));
+    sl_tensor_read(j->t, (uint64_t)(first * columns), (size_t)(n * columns), w);
     sl_solved_round(j->out, w, NULL, first, n);
     free(w);
 }
 
 static sllm_status round_matrix(sl_folder *f, const sl_tensor *t, sl_solved *out) {
-    if (!sl_solved_new(out, target_of(f), t->shape[0], t->shape[1])) return sl_fail_memory(f->error, t->name, 0);
+    if (!sl_solved_new(out, sl_folder_ints_target(f), t->shape[0], t->shape[1])) return sl_fail_memory(f->error, t->name, 0);
     job j = {.t = t, .out = out};
     sl_pool_run(f->model->pool, (t->shape[0] + ROWS_A_TASK - 1) / ROWS_A_TASK, round_task, &j);
     return atomic_load(&j.failed) ? sl_fail_memory(f->error, t->name, 0) : SLLM_OK;
@@ -142,7 +141,7 @@ sllm_status sl_folder_ints_write(sl_folder *f, const sl_folder_item *item) {
 }
 
 void sl_folder_ints_config(const sl_folder *f, sl_buffer *out) {
-    sl_target target = target_of(f);
+    sl_target target = sl_folder_ints_target(f);
     sl_buffer_putc(out, '{');
     sl_json_put_int(out, "bits", target.grid.bits);
     sl_json_put_int(out, "group_size", f->params->group);
@@ -158,7 +157,7 @@ void sl_folder_ints_config(const sl_folder *f, sl_buffer *out) {
         sl_json_put_bool(out, "true_sequential", f->params->method == SL_METHOD_GPTQ);
         sl_json_put_bool(out, "static_groups", false);
         sl_json_put_bool(out, "lm_head", false);
-        sl_json_put_double(out, "damp_percent", 0.01);
+        sl_json_put_float(out, "damp_percent", SL_SOLVE_DAMP);
     }
     sl_buffer_putc(out, '}');
 }

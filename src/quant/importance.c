@@ -1,7 +1,7 @@
 #include "quant/importance_int.h"
 
 #include "base/error.h"
-#include "model/kv.h"
+#include "model/timeline.h"
 #include "model/weights.h"
 
 #include <math.h>
@@ -203,29 +203,21 @@ static sllm_status run_chunks(collector *k, const int32_t *ids, int n_chunks, in
                               bool (*on_progress)(void *, const char *, uint64_t, uint64_t), void *user, sllm_error *error) {
     const sl_model *model = k->model;
     bool bos = model->tokenizer && sl_tokenizer_adds_bos(model->tokenizer);
-    sl_kv_pool *pages = NULL;
-    sl_kv *kv = NULL;
-    sl_work *work = NULL;
-    sl_kv_type type;
+    sl_timeline t = {0};
     int32_t *chunk = malloc((size_t)n_ctx * sizeof *chunk);
     const sl_forward_params params = {.observe = observe, .user = k};
     sllm_status status = chunk ? SLLM_OK : sl_fail_memory(error, "a chunk of text", 0);
-    if (!status) status = sl_kv_type_choose(&model->config, SLLM_KV_AUTO, model->exact, model->weights->only_f32, &type, error);
-    if (!status) status = sl_kv_pool_new(model, type, (n_ctx + SL_PAGE - 1) / SL_PAGE, &pages, error);
-    if (!status) status = sl_kv_new(pages, n_ctx, &kv, error);
-    if (!status) status = sl_work_new(model, &work, error);
+    if (!status) status = sl_timeline_open(&t, model, n_ctx, model->weights->only_f32, error);
     for (int i = 0; i < n_chunks && !status; i++) {
         memcpy(chunk, ids + (size_t)i * (size_t)n_ctx, (size_t)n_ctx * sizeof *chunk);
         if (bos) chunk[0] = sl_tokenizer_special(model->tokenizer, SL_SPECIAL_BOS);
-        sl_kv_truncate(kv, 0);
+        sl_kv_truncate(t.kv, 0);
         if (on_progress && !on_progress(user, "calibrating", (uint64_t)i * (uint64_t)n_ctx, (uint64_t)n_chunks * (uint64_t)n_ctx))
             status = sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted while calibrating");
-        else status = sl_forward(model, work, kv, chunk, n_ctx, &params, error);
+        else status = sl_forward(model, t.work, t.kv, chunk, n_ctx, &params, error);
     }
     if (!status && on_progress) on_progress(user, "calibrating", (uint64_t)n_chunks * (uint64_t)n_ctx, (uint64_t)n_chunks * (uint64_t)n_ctx);
-    sl_work_free(work);
-    if (kv) sl_kv_free(kv);
-    if (pages) sl_kv_pool_free(pages);
+    sl_timeline_close(&t);
     free(chunk);
     return status;
 }

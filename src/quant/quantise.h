@@ -27,7 +27,6 @@ typedef struct sl_quantise_params {
     bool requantise;           /* tensors that are quantised already may be quantised again */
     bool allow_nonfinite;      /* NaN and infinities become 0 in place of being refused */
     const sl_importance *importance; /* NULL: none */
-    const char *importance_name;     /* file or text it comes from, for the recipe; may be NULL */
     sl_method method;                /* GPTQ and AWQ: `solve` is asked for the tensors of blocks, which come in order then */
     sl_solve *solve;                 /* NULL with SL_METHOD_ROUND */
     uint64_t split_bytes;            /* 0: one file */
@@ -61,7 +60,7 @@ void sl_quantise_plan_free(sl_quantise_plan *plan);
 /* Gives item i another type (fallback included) once the search has chosen it. */
 void sl_quantise_plan_set(sl_quantise_plan *plan, size_t i, sl_type type);
 /* What sl_solve_params.target asks of a plan (user). */
-bool sl_quantise_plan_target(void *plan, const void *data, int64_t rows, int64_t columns, sl_target *target);
+bool sl_quantise_plan_target(void *plan, const void *data, sl_target *target);
 uint64_t sl_quantise_item_bytes(const sl_quantise_item *item); /* as written */
 uint64_t sl_quantise_plan_bytes(const sl_quantise_plan *plan); /* of all tensors as written */
 

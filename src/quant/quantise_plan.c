@@ -163,10 +163,8 @@ void sl_quantise_plan_free(sl_quantise_plan *plan) {
 
 void sl_quantise_plan_set(sl_quantise_plan *plan, size_t i, sl_type type) { set_type(&plan->items[i], type); }
 
-bool sl_quantise_plan_target(void *user, const void *data, int64_t rows, int64_t columns, sl_target *target) {
+bool sl_quantise_plan_target(void *user, const void *data, sl_target *target) {
     const sl_quantise_plan *plan = user;
-    (void)rows;
-    (void)columns;
     for (size_t i = 0; i < plan->n; i++) {
         const sl_tensor *t = plan->items[i].source;
         const uint8_t *from = t->data;

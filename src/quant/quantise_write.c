@@ -76,14 +76,13 @@ static void quantise_chunk(void *user, int64_t chunk, int thread) {
     portion *p = user;
     int64_t row = p->first + chunk * p->chunk_rows, end = p->first + p->n;
     if (row + p->chunk_rows < end) end = row + p->chunk_rows;
-    const sl_type_info *from = sl_type_get(p->item->source->type);
     float *x = p->w->scratch[thread];
     while (row < end) { /* as many rows at once as fit the scratch and stay in one matrix */
         int64_t n = (int64_t)p->w->scratch_floats / p->columns, left = p->matrix_rows - row % p->matrix_rows;
         if (n > left) n = left;
         if (n > end - row) n = end - row;
         size_t count = (size_t)(n * p->columns);
-        from->to_float((const uint8_t *)p->item->source->data + (uint64_t)row * p->in_bytes, x, count);
+        sl_tensor_read(p->item->source, (uint64_t)(row * p->columns), count, x);
         uint64_t first, bad = sl_clear_nonfinite(x, count, &first);
         if (bad && !p->n_bad[chunk]) p->bad[chunk] = (uint64_t)(row * p->columns) + first;
         p->n_bad[chunk] += bad;

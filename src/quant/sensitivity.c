@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "eval/divergence.h"
-#include "model/kv.h"
+#include "model/timeline.h"
 #include "model/weights.h"
 #include "tensor/quantise.h"
 
@@ -22,9 +22,7 @@ typedef struct meter {
     const sl_quantise_params *params;
     const int32_t *ids;
     int n;              /* tokens */
-    sl_kv_pool *pages;
-    sl_kv *kv;
-    sl_work *work;
+    sl_timeline timeline;
     float *base, *now;  /* [n, n_vocab] logits of the source, and of the changed model */
     double *positions;  /* [n] divergence of each */
     int *group;         /* [plan->n] tensors measured together; -1: none */
@@ -46,31 +44,32 @@ static void diverge(void *user, int64_t t, int thread) {
 
 static sllm_status compute(meter *m, float *logits) {
     sl_forward_params params = {.logits = logits, .all_logits = true};
-    sl_kv_truncate(m->kv, 0);
-    return sl_forward(m->model, m->work, m->kv, m->ids, m->n, &params, m->failure);
+    sl_kv_truncate(m->timeline.kv, 0);
+    return sl_forward(m->model, m->timeline.work, m->timeline.kv, m->ids, m->n, &params, m->failure);
 }
 
 /* ---------------------------------------------------------------- tensors in the bound model */
 
-static void swap_tensor(sl_tensor *w, const void *from, sl_type type, const void *to) {
-    if (w->data != from) return;
-    w->data = to;
-    w->type = type;
+typedef struct swap {
+    const void *from, *to;
+    sl_type type;
+} swap;
+
+static bool swap_tensor(void *user, int layer, sl_tensor *w) {
+    const swap *s = user;
+    (void)layer;
+    if (w->data != s->from) return true;
+    w->data = s->to;
+    w->type = s->type;
+    return true;
 }
 
 /* Every place of the model that holds the data `from` now holds `to` of `type`. */
 static void swap_everywhere(sl_weights *w, const sl_config *c, const void *from, sl_type type, const void *to) {
-    swap_tensor(&w->embed, from, type, to);
-    swap_tensor(&w->output, from, type, to);
-    for (int i = 0; i < c->n_layers; i++) {
-        sl_block *b = &w->blocks[i];
-        sl_linear *const linears[] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->attn_out, &b->gate, &b->up, &b->down,
-                                      &b->shared_gate, &b->shared_up, &b->shared_down};
-        sl_expert_matrices *const experts[] = {&b->expert_gate, &b->expert_up, &b->expert_down};
-        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++) swap_tensor(&linears[j]->w, from, type, to);
-        for (size_t j = 0; j < 3; j++)
-            if (experts[j]->stacked && experts[j]->w) swap_tensor(experts[j]->w, from, type, to);
-    }
+    swap s = {from, to, type};
+    swap_tensor(&s, -1, &w->embed);
+    swap_tensor(&s, -1, &w->output);
+    sl_weights_each(w, c, swap_tensor, &s);
 }
 
 bool sl_sensitivity_chooses(const sl_quantise_item *item) {
@@ -95,9 +94,8 @@ static void rows_chunk(void *user, int64_t chunk, int thread) {
     int64_t rows = (int64_t)t->n_elements / j->columns, row = chunk * j->step * j->rows_a_chunk;
     int64_t n = rows - row < j->rows_a_chunk ? rows - row : j->rows_a_chunk;
     size_t count = (size_t)(n * j->columns);
-    uint64_t in_bytes = 0, out_bytes = 0;
+    uint64_t out_bytes = 0;
     (void)thread;
-    sl_type_bytes(t->type, (uint64_t)j->columns, &in_bytes);
     sl_type_bytes(j->type, count, &out_bytes);
     float *x = malloc(2 * count * sizeof *x), *y = j->widened ? j->widened + row * j->columns : x ? x + count : NULL;
     void *blocks = malloc(out_bytes);
@@ -107,7 +105,7 @@ static void rows_chunk(void *user, int64_t chunk, int thread) {
         const float *weight = j->m->params->importance
             ? sl_importance_get(j->m->params->importance, t->name, t->n_dims > 2 ? (int)(row / j->matrix_rows) : 0,
                                 j->columns) : NULL;
-        sl_type_get(t->type)->to_float((const uint8_t *)t->data + (uint64_t)row * in_bytes, x, count);
+        sl_tensor_read(t, (uint64_t)(row * j->columns), count, x);
         sl_quantise_rows(j->type, x, n, j->columns, weight, blocks);
         sl_type_get(j->type)->to_float(blocks, y, count);
         double sum = 0;
@@ -318,18 +316,11 @@ static sllm_status prepare(meter *m, size_t n_ids) {
     m->now = malloc(floats * sizeof *m->now);
     if (!m->loss || !m->positions || !m->base || !m->now)
         return sl_fail_memory(m->failure, "the answers to compare", 2 * floats * sizeof *m->base);
-    sl_kv_type type;
-    status = sl_kv_type_choose(c, SLLM_KV_AUTO, m->model->exact, true, &type, m->failure);
-    if (!status) status = sl_kv_pool_new(m->model, type, (m->n + SL_PAGE - 1) / SL_PAGE, &m->pages, m->failure);
-    if (!status) status = sl_kv_new(m->pages, m->n, &m->kv, m->failure);
-    if (!status) status = sl_work_new(m->model, &m->work, m->failure);
-    return status;
+    return sl_timeline_open(&m->timeline, m->model, m->n, true, m->failure);
 }
 
 static void finish(meter *m) {
-    sl_work_free(m->work);
-    if (m->kv) sl_kv_free(m->kv);
-    if (m->pages) sl_kv_pool_free(m->pages);
+    sl_timeline_close(&m->timeline);
     free(m->group);
     free(m->changed);
     free(m->error);

@@ -1,7 +1,6 @@
 #include "quant/solve.h"
 
 #include "base/error.h"
-#include "model/kv.h"
 #include "quant/solve_int.h"
 
 #include <math.h>
@@ -15,9 +14,7 @@ enum { ROWS_A_TASK = 32, MOST_CHUNKS = 128 };
 
 void sl_solve_rows(const sl_solve_matrix *m, int64_t first, int64_t n, float *out) {
     int64_t columns = m->source.shape[1];
-    uint64_t offset = 0;
-    sl_type_bytes(m->source.type, (uint64_t)(first * columns), &offset);
-    sl_type_get(m->source.type)->to_float((const uint8_t *)m->source.data + offset, out, (size_t)(n * columns));
+    sl_tensor_read(&m->source, (uint64_t)(first * columns), (size_t)(n * columns), out);
     for (int64_t r = 0; r < n && (m->row_scale || m->column_scale); r++)
         for (int64_t c = 0; c < columns; c++)
             out[r * columns + c] *= (m->row_scale ? m->row_scale[first + r] : 1) * (m->column_scale ? m->column_scale[c] : 1);
@@ -92,7 +89,7 @@ static sllm_status list_meetings(sl_solve *s, sllm_error *error) {
     for (int i = 0; i < s->n_matrices; i++) {
         sl_solve_matrix *m = &s->matrices[i];
         sl_target target;
-        if (!s->params.target(s->params.user, m->source.data, m->source.shape[0], m->source.shape[1], &target)) continue;
+        if (!s->params.target(s->params.user, m->source.data, &target)) continue;
         if (!sl_solved_new(&m->out, target, m->source.shape[0], m->source.shape[1]))
             return sl_fail_memory(error, "a block's quantised matrices", 0);
         if (!meeting_of(s, m->meets, m->expert))
@@ -126,8 +123,8 @@ static sllm_status compute(sl_solve *s, int layer, bool keep, sllm_error *error)
         p.stream = keep ? chunk : s->rows;
         if (!keep) memcpy(s->rows, chunk, floats * sizeof *chunk);
         if (!goes_on(s)) return sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted while solving block %d", layer);
-        sl_kv_truncate(s->kv, 0);
-        status = sl_forward(s->model, s->work, s->kv, s->ids + (size_t)i * SL_SOLVE_CTX, SL_SOLVE_CTX, &p, error);
+        sl_kv_truncate(s->timeline.kv, 0);
+        status = sl_forward(s->model, s->timeline.work, s->timeline.kv, s->ids + (size_t)i * SL_SOLVE_CTX, SL_SOLVE_CTX, &p, error);
         if (keep && layer >= 0) s->done += SL_SOLVE_CTX;
     }
     return status;
@@ -326,17 +323,13 @@ static sllm_status choose_text(sl_solve *s, sllm_error *error) {
 
 sllm_status sl_solve_new(sl_model *model, const sl_solve_params *params, sl_solve **out, sllm_error *error) {
     sl_solve *s = calloc(1, sizeof *s);
-    sl_kv_type type;
     *out = NULL;
     if (!s) return sl_fail_memory(error, "solving", sizeof *s);
     s->model = model;
     s->params = *params;
     sllm_status status = sl_blas_get(&s->blas, error);
     if (!status) status = choose_text(s, error);
-    if (!status) status = sl_kv_type_choose(&model->config, SLLM_KV_AUTO, model->exact, model->weights->only_f32, &type, error);
-    if (!status) status = sl_kv_pool_new(model, type, (SL_SOLVE_CTX + SL_PAGE - 1) / SL_PAGE, &s->pages, error);
-    if (!status) status = sl_kv_new(s->pages, SL_SOLVE_CTX, &s->kv, error);
-    if (!status) status = sl_work_new(model, &s->work, error);
+    if (!status) status = sl_timeline_open(&s->timeline, model, SL_SOLVE_CTX, model->weights->only_f32, error);
     if (!status) status = compute(s, -1, true, error);
     if (status) sl_solve_free(s);
     else *out = s;
@@ -346,9 +339,7 @@ sllm_status sl_solve_new(sl_model *model, const sl_solve_params *params, sl_solv
 void sl_solve_free(sl_solve *s) {
     if (!s) return;
     leave_block(s);
-    sl_work_free(s->work);
-    if (s->kv) sl_kv_free(s->kv);
-    if (s->pages) sl_kv_pool_free(s->pages);
+    sl_timeline_close(&s->timeline);
     free(s->ids);
     free(s->stream);
     free(s->rows);

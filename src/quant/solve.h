@@ -18,16 +18,16 @@ typedef enum sl_method { SL_METHOD_ROUND, SL_METHOD_GPTQ, SL_METHOD_AWQ } sl_met
 typedef struct sl_solve_params {
     sl_method method;      /* GPTQ or AWQ */
     bool act_order;        /* GPTQ: columns of large inputs first */
-    float damp;            /* GPTQ: of the mean of the diagonal; 0: 0.01 */
     const int32_t *ids;    /* [n_ids] real text, SL_SOLVE_CTX tokens at least */
     size_t n_ids;
     /* What the matrix whose bytes begin at `data` is to become; false: it stays. */
-    bool (*target)(void *user, const void *data, int64_t rows, int64_t columns, sl_target *target);
+    bool (*target)(void *user, const void *data, sl_target *target);
     void *user;
     bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* tokens; false cancels; or NULL */
     void *progress_user;
 } sl_solve_params;
 
+#define SL_SOLVE_DAMP 0.01f /* GPTQ's damping, of the mean of the diagonal */
 enum { SL_SOLVE_CTX = 512 };
 
 typedef struct sl_solve sl_solve;

@@ -48,7 +48,7 @@ sllm_status sl_solve_gptq(sl_solve *s, sl_solve_meeting *meets, sllm_error *erro
     if (!importance || (s->params.act_order && (!order || !scratch))) status = sl_fail_memory(error, "the order of columns", 0);
     for (size_t i = 0; i < n && !status; i++) importance[i] = g->h[i * n + i] / (float)(g->count > 0 ? g->count : 1);
     sl_gram_mirror(g);
-    bool solved = !status && g->count > 0 && sl_gram_factor(g, s->blas, s->params.damp > 0 ? s->params.damp : 0.01f, order, scratch);
+    bool solved = !status && g->count > 0 && sl_gram_factor(g, s->blas, SL_SOLVE_DAMP, order, scratch);
     sl_gptq gptq = {.blas = s->blas, .factor = g->h, .order = order, .importance = importance, .n = g->n};
     for (int i = 0; i < s->n_matrices && !status; i++) {
         sl_solve_matrix *m = &s->matrices[i];

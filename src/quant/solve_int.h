@@ -3,6 +3,7 @@
 #define SL_QUANT_SOLVE_INT_H
 
 #include "model/model.h"
+#include "model/timeline.h"
 #include "model/weights.h"
 #include "quant/gptq.h"
 #include "quant/gram.h"
@@ -45,9 +46,7 @@ struct sl_solve {
     int n_chunks;
     float *stream;            /* [n_chunks, SL_SOLVE_CTX, n_embd] before block `next` */
     float *rows;              /* [SL_SOLVE_CTX, n_embd]: a chunk that is computed for its statistics only */
-    sl_kv_pool *pages;
-    sl_kv *kv;
-    sl_work *work;
+    sl_timeline timeline;
     int next;
     sl_solve_matrix *matrices; /* of block next - 1, or of the one being solved */
     int n_matrices;

@@ -14,4 +14,12 @@ typedef struct sl_tensor {
     struct sl_packed *packed; /* [1], or [n] of an expert stack (pack.h); NULL: multiplied as it lies */
 } sl_tensor;
 
+/* Elements [first, first + n) widened to out [n]; both multiples of the type's block. Of what lies at `data`: matrices whose
+ * rows were given up are read by sl_row. */
+static inline void sl_tensor_read(const sl_tensor *t, uint64_t first, size_t n, float *out) {
+    uint64_t offset = 0;
+    sl_type_bytes(t->type, first, &offset);
+    sl_type_get(t->type)->to_float((const unsigned char *)t->data + offset, out, n);
+}
+
 #endif
