@@ -30,7 +30,8 @@ typedef struct sllm_perplexity_result {
     bool exact;                        /* the arithmetic */
 } sllm_perplexity_result;
 
-/* Perplexity of text [length], UTF-8. SLLM_ERROR_ARGUMENT: fewer tokens than a chunk; both counts are named. */
+/* Perplexity of text [length], UTF-8. SLLM_ERROR_ARGUMENT: fewer tokens than a chunk; both counts are named.
+ * SLLM_ERROR_FORMAT: the model's answers are not finite numbers; from sllm_compare too. */
 SLLM_API sllm_status sllm_perplexity(const sllm_model *model, const char *text, size_t length,
                                      const sllm_eval_params *params, sllm_perplexity_result *result, sllm_error *error);
 
@@ -39,7 +40,7 @@ SLLM_API sllm_status sllm_perplexity(const sllm_model *model, const char *text, 
  * mean_kld, mean_kld_standard_error, median_kld, p90_kld, p99_kld, p999_kld, max_kld (nats), top1_agreement and its error,
  * perplexity_a and _b with errors, tokens_per_second_a and _b, arithmetic, bytes_a, bytes_b, chunks, scored, and tensors[]:
  * name, shape, type_a, type_b, bytes_a, bytes_b, rmse, relative_error, max_error, cosine (null where the other file has no
- * such tensor or another shape). *html (may be NULL): the same as one page that needs nothing else. The caller frees both
+ * such tensor or another shape; absent where one of the models was made by AWQ, which tensors_note then says). *html (may be NULL): the same as one page that needs nothing else. The caller frees both
  * with sllm_free. */
 SLLM_API sllm_status sllm_compare(const sllm_model *a, const sllm_model *b, const char *text, size_t length,
                                   const sllm_eval_params *params, char **json, char **html, sllm_error *error);

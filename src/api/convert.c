@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "quant/convert.h"
 #include "quant/export.h"
 
@@ -18,6 +19,7 @@ static void write_recipe(const sllm_convert_params *p, sl_buffer *out) {
     if (p->type) sl_buffer_printf(out, " --type %s", p->type);
     if (p->pre) sl_buffer_printf(out, " --pre %s", p->pre);
     if (p->allow_nonfinite) sl_buffer_puts(out, " --allow-nonfinite");
+    if (p->requantize) sl_buffer_puts(out, " --requantize");
     sl_buffer_printf(out, " (sllm %s)", sllm_version());
 }
 
@@ -44,6 +46,7 @@ static sllm_status write_report(const char *in, const char *out_path, const char
     sl_json_put_int(&out, "bytes_in", (int64_t)r->bytes_in);
     sl_json_put_int(&out, "bytes_out", (int64_t)r->bytes_out);
     sl_json_put_int(&out, "tensors", (int64_t)r->n_tensors);
+    sl_json_put_int(&out, "requantized", (int64_t)r->n_requantised);
     sl_json_put_int(&out, "nonfinite", (int64_t)r->n_nonfinite);
     sl_json_put_int(&out, "resumed", (int64_t)r->n_resumed);
     report_warnings(&out, &r->warnings);
@@ -86,6 +89,9 @@ static sllm_status to_folder(const char *in, const char *out, sl_type type, cons
     sl_model *model = NULL;
     if (params->pre || params->split_bytes)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: a file becomes a folder, for which --pre and --split have no meaning", in);
+    if (sl_has_extension(out, ".gguf"))
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: a file becomes a folder, and %s is a file's name; `sllm quantize` writes one file as "
+                       "another", in, out);
     sllm_status status = sl_model_load(in, &load, &model, error);
     if (!status && !model->gguf) status = sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: neither a checkpoint folder nor a GGUF file", in);
     if (!status) status = sl_export_folder(model, out, &export, &result, error);
@@ -108,15 +114,13 @@ sllm_status sllm_convert(const char *in, const char *out, const sllm_convert_par
     if (!params) params = &defaults;
     sllm_status status = read_type(params->type, &type, error);
     if (!status && !sl_path_is_directory(in)) return to_folder(in, out, type, params, report, error);
-    if (!status && params->requantize)
-        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "--requantize is for a GGUF file that becomes a folder");
     sllm_model_params load = {.n_threads = params->n_threads, .exact = true};
     if (!status) status = sl_model_load(in, &load, &model, error);
     write_recipe(params, &recipe);
     if (!status && recipe.failed) status = sl_fail_memory(error, "the recipe", 0);
     if (!status) {
-        sl_convert_params convert = {type, params->pre, params->allow_nonfinite, params->split_bytes, params->on_progress,
-                                     params->user};
+        sl_convert_params convert = {type, params->pre, params->allow_nonfinite, params->requantize, params->split_bytes,
+                                     params->on_progress, params->user};
         status = sl_convert(model, recipe.data, out, &convert, &result, error);
     }
     if (!status && report) status = write_report(in, out, recipe.data, &result, report, error);

@@ -7,6 +7,7 @@
 #include "eval/report.h"
 #include "eval/score.h"
 #include "eval/text_ids.h"
+#include "model/packed.h"
 #include "model/weights.h"
 
 #include <math.h>
@@ -63,8 +64,24 @@ static const sl_tensor *tensor_named(const sl_tensors *tensors, const char *name
     return tensors->gguf ? sl_gguf_tensor(tensors->gguf, name) : sl_safetensors_get(tensors->safetensors, name);
 }
 
+/* AWQ divides norms and rows by what it multiplies columns with: the model computes the same, its tensors are others. */
+static bool is_scaled(const sl_model *m) {
+    const char *text;
+    size_t length;
+    if (m->checkpoint) {
+        const sl_json *config = sl_packed_config(m->checkpoint), *method = config ? sl_json_get(config, "quant_method") : NULL;
+        return method && sl_json_string(method) && !strcmp(sl_json_string(method), "awq");
+    }
+    return m->gguf && sl_gguf_get_string(m->gguf, "sllm.recipe", &text, &length, NULL) && memmem(text, length, "--method awq", 12);
+}
+
+static const char *note_of(const sl_model *a, const sl_model *b) {
+    if (is_scaled(a) == is_scaled(b)) return NULL;
+    return "AWQ has moved scales between matrices and norms: single tensors cannot be compared, only what the models answer";
+}
+
 /* Files of one format name their tensors alike; a checkpoint and a GGUF file do not, and order rows differently. */
-static sllm_status compare_tensors(const sl_model *a, const sl_model *b, sl_report_tensor **list, size_t *n,
+static sllm_status compare_tensors(const sl_model *a, const sl_model *b, bool measure, sl_report_tensor **list, size_t *n,
                                    sllm_error *error) {
     sl_tensors of_a = sl_tensors_of(a), of_b = sl_tensors_of(b);
     *n = sl_tensors_count(&of_a);
@@ -79,7 +96,8 @@ static sllm_status compare_tensors(const sl_model *a, const sl_model *b, sl_repo
                     sl_type_get(other->type)->is_float && sl_type_get(t->a->type)->is_float;
         if (!fits) continue;
         t->b = other;
-        if (!sl_tensor_error_of(a->pool, t->a, other, &t->error)) return sl_fail_memory(error, t->a->name, 0);
+        t->is_measured = measure;
+        if (measure && !sl_tensor_error_of(a->pool, t->a, other, &t->error)) return sl_fail_memory(error, t->a->name, 0);
     }
     return SLLM_OK;
 }
@@ -106,10 +124,10 @@ sllm_status sllm_compare(const sllm_model *a, const sllm_model *b, const char *t
     const sl_model *ma = sl_model_of_const(a), *mb = sl_model_of_const(b);
     sllm_status status = prepare(ma, text, length, params, &score, &ids, &n, error);
     if (!status) status = sl_compare_measure(ma, &mb, 1, ids, n, &score, &comparison, error);
-    if (!status) status = compare_tensors(ma, mb, &list, &n_tensors, error);
+    if (!status) status = compare_tensors(ma, mb, !note_of(ma, mb), &list, &n_tensors, error);
     if (!status) {
         sl_report report = {ma->path, mb->path, params->text_name ? params->text_name : "text", mb->exact, score.n_ctx,
-                            file_bytes(ma), file_bytes(mb), &comparison, list, n_tensors};
+                            file_bytes(ma), file_bytes(mb), &comparison, list, n_tensors, note_of(ma, mb)};
         sl_report_json(&report, &out);
         if (html) sl_report_html(&report, &page);
         *json = sl_buffer_take(&out, NULL);

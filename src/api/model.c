@@ -8,6 +8,7 @@
 #include "infer/infill.h"
 #include "model/families.h"
 #include "model/kv.h"
+#include "model/packed.h"
 #include "model/plan.h"
 #include "model/weights.h"
 #include "tensor/kernels.h"
@@ -124,8 +125,8 @@ static void describe_tensors(sl_buffer *out, const sl_model *m) {
 
 /* How others quantised the folder: an adapter made on one kind is told from another by this. */
 static void describe_quantisation(sl_buffer *out, const sl_model *m) {
-    const sl_json *config = m->checkpoint ? sl_json_get(m->checkpoint->config, "quantization_config") : NULL;
-    if (!config || config->type != SL_JSON_OBJECT) return;
+    const sl_json *config = m->checkpoint ? sl_packed_config(m->checkpoint) : NULL;
+    if (!config) return;
     sl_json_key(out, "quantization_config");
     sl_json_write_value(out, config);
 }

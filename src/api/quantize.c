@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
+#include "base/utf8.h"
 #include "eval/text_ids.h"
 #include "model/model.h"
 #include "quant/quantise.h"
@@ -37,6 +39,9 @@ typedef struct job {
     const sllm_quantize_params *params;
     const char *in, *out;
     char *converted;      /* a checkpoint folder's GGUF form, beside the result while it is made; NULL: `in` is a file */
+    char *convert_report; /* what converting it gave; NULL: nothing */
+    sl_gguf_claim claim, importance_claim;
+    char importance_hash[65]; /* of the importance file that is read */
     sl_gguf *file;      /* the source, where no model is needed ... */
     sl_model *model;    /* ... or the loaded model, whose file it is */
     const sl_gguf *source;
@@ -121,29 +126,47 @@ static sllm_status calibrate(job *j) {
     if (j->importance) return SLLM_OK; /* the text is for the search alone */
     status = sl_importance_collect(j->model, j->ids, j->n_ids, CALIBRATION_CTX, p->calibration_name, p->on_progress,
                                    p->user, &j->importance, j->error);
-    if (!status && p->importance_out) status = sl_importance_write(j->importance, p->importance_out, j->error);
+    if (!status && p->importance_out) status = sl_importance_write(j->importance, &j->importance_claim, j->error);
     return status;
 }
 
 /* A folder is converted first, exactly, into a file that goes when the result is there. */
 static sllm_status convert_folder(job *j) {
     const sllm_quantize_params *p = j->params;
-    sllm_convert_params convert = {.allow_nonfinite = p->allow_nonfinite, .n_threads = p->n_threads, .on_progress = p->on_progress,
-                                   .user = p->user};
-    size_t size = strlen(j->out) + sizeof ".source.gguf";
+    sllm_convert_params convert = {.allow_nonfinite = p->allow_nonfinite, .requantize = p->requantize, .n_threads = p->n_threads,
+                                   .on_progress = p->on_progress, .user = p->user};
+    size_t size = strlen(j->claim.target) + sizeof ".part.source";
     if (!sl_path_is_directory(j->in)) return SLLM_OK;
     j->converted = malloc(size);
     if (!j->converted) return sl_fail_memory(j->error, "a name", size);
-    snprintf(j->converted, size, "%s.source.gguf", j->out);
-    return sllm_convert(j->in, j->converted, &convert, NULL, j->error);
+    snprintf(j->converted, size, "%s.part.source", j->claim.target);
+    return sllm_convert(j->in, j->converted, &convert, &j->convert_report, j->error);
+}
+
+/* What would be lost, or found out after the work, is looked at first. */
+static sllm_status claim_outputs(job *j) {
+    const sllm_quantize_params *p = j->params;
+    if (sl_path_is_same(j->in, j->out))
+        return sl_fail(j->error, SLLM_ERROR_ARGUMENT, "%s: is the source itself, which would be replaced: give another name", j->out);
+    sllm_status status = sl_gguf_claim_take(j->out, p->split_bytes > 0, &j->claim, j->error);
+    if (status || !p->importance_out) return status;
+    char *target;
+    status = sl_path_target(p->importance_out, &target, j->error);
+    if (!status && (sl_path_is_same(p->importance_out, j->in) || !strcmp(target, j->claim.target)))
+        status = sl_fail(j->error, SLLM_ERROR_ARGUMENT, "%s: the importance file would take the place of the %s", p->importance_out,
+                         sl_path_is_same(p->importance_out, j->in) ? "source" : "result");
+    free(target);
+    return status ? status : sl_gguf_claim_take(p->importance_out, false, &j->importance_claim, j->error);
 }
 
 static sllm_status open_source(job *j) {
     const sllm_quantize_params *p = j->params;
-    sllm_status status = convert_folder(j);
+    sllm_status status = SLLM_OK;
+    if (p->importance) status = sl_importance_read(p->importance, &j->importance, j->error);
+    if (!status && p->importance) status = sl_sha256_file(p->importance, j->importance_hash, NULL, NULL, j->error);
+    if (!status) status = convert_folder(j);
     const char *path = j->converted ? j->converted : j->in;
     if (status) return status;
-    if (p->importance) status = sl_importance_read(p->importance, &j->importance, j->error);
     if (!status && p->calibration) {
         sllm_model_params load = {.n_threads = p->n_threads};
         status = sl_model_load(path, &load, &j->model, j->error);
@@ -168,15 +191,19 @@ static bool has_budget(const job *j) { return j->params->budget_bytes || j->para
 
 /* What the budget leaves for the tensors that are up for choice; *fixed: what else counts against it. */
 static uint64_t room_of(const job *j, uint64_t *fixed) {
-    uint64_t tensors = 0, weights = 0, kept = 64 * (uint64_t)j->plan.n + 4096;
+    uint64_t tensors = 0, weights = 0, kept = 64 * (uint64_t)j->plan.n + 4096, kept_matrices = 0;
     for (size_t i = 0; i < j->plan.n; i++) {
         const sl_quantise_item *item = &j->plan.items[i];
+        bool is_matrix = sl_role_is_quantised(item->role, item->source->n_dims);
         tensors += item->source->bytes;
-        if (sl_sensitivity_chooses(item)) weights += item->source->n_elements;
-        else kept += sl_quantise_item_bytes(item);
+        if (is_matrix) weights += item->source->n_elements;
+        if (sl_sensitivity_chooses(item)) continue;
+        kept += sl_quantise_item_bytes(item);
+        if (is_matrix) kept_matrices += sl_quantise_item_bytes(item);
     }
-    *fixed = 0;
-    if (j->params->bits != 0) return (uint64_t)(j->params->bits / 8 * (double)weights);
+    uint64_t all = (uint64_t)(j->params->bits / 8 * (double)weights);
+    *fixed = kept_matrices;
+    if (j->params->bits != 0) return all > kept_matrices ? all - kept_matrices : 0;
     *fixed = kept + (sl_gguf_file_bytes(j->source) > tensors ? sl_gguf_file_bytes(j->source) - tensors : 0);
     return j->params->budget_bytes > *fixed ? j->params->budget_bytes - *fixed : 0;
 }
@@ -186,7 +213,7 @@ static sllm_status check_budget(const job *j) {
     uint64_t fixed, least = 0, room = room_of(j, &fixed);
     for (size_t i = 0; i < j->plan.n; i++)
         if (sl_sensitivity_chooses(&j->plan.items[i])) least += sl_sensitivity_least_bytes(&j->plan.items[i]);
-    if (!has_budget(j) || least <= room) return SLLM_OK;
+    if (!has_budget(j) || (least <= room && room > 0)) return SLLM_OK;
     return sl_fail(j->error, SLLM_ERROR_ARGUMENT, "the budget cannot be met: with the smallest types %s takes %" PRIu64
                    " bytes", j->params->bits != 0 ? "all matrices together" : "the file", least + fixed);
 }
@@ -226,8 +253,7 @@ static sllm_status begin_solving(job *j) {
     sl_solve_params p = {.method = j->quant.method, .act_order = true, .ids = j->ids, .n_ids = j->n_ids,
                          .target = sl_quantise_plan_target, .user = &j->plan, .on_progress = j->params->on_progress,
                          .progress_user = j->params->user};
-    sllm_status status = sl_quantise_check_finite(&j->plan, j->pool, j->error);
-    if (!status) status = sl_solve_new(j->model, &p, &j->solve, j->error);
+    sllm_status status = sl_solve_new(j->model, &p, &j->solve, j->error);
     j->quant.solve = j->solve;
     return status;
 }
@@ -247,9 +273,10 @@ static bool write_recipe(job *j) {
     if (p->keep_output) sl_buffer_puts(r, " --keep-output");
     if (p->requantize) sl_buffer_puts(r, " --requantize");
     if (p->allow_nonfinite) sl_buffer_puts(r, " --allow-nonfinite");
-    if (p->importance) sl_buffer_printf(r, " --importance %s", p->importance);
+    if (p->importance) sl_buffer_printf(r, " --importance %s (SHA-256 %.16s)", p->importance, j->importance_hash);
     sl_quantize_put_calibration(p, j->n_ids, r);
     sl_buffer_printf(r, " (sllm %s)", sllm_version());
+    sl_utf8_make_line(r);
     return !r->failed;
 }
 
@@ -286,6 +313,18 @@ static void report_item(const sl_quantise_item *item, bool fallback, sl_buffer *
     sl_buffer_putc(out, '}');
 }
 
+/* What converting the folder had to say. */
+static void report_warnings(const job *j, sl_buffer *out) {
+    sl_arena arena = {0};
+    const sl_json *root = NULL, *warnings;
+    if (j->convert_report && !sl_json_parse(&arena, j->convert_report, strlen(j->convert_report), "report", &root, NULL) &&
+        (warnings = sl_json_get(root, "warnings"))) {
+        sl_json_key(out, "warnings");
+        sl_json_write_value(out, warnings);
+    }
+    sl_arena_free(&arena);
+}
+
 static uint64_t matrix_bytes(const job *j) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < j->plan.n; i++)
@@ -316,7 +355,14 @@ static sllm_status write_report(const job *j, const sl_quantise_result *r, char 
     sl_json_key(&out, "tensors");
     sl_buffer_putc(&out, '[');
     for (size_t i = 0; i < j->plan.n; i++) report_item(&j->plan.items[i], false, &out);
-    sl_buffer_puts(&out, "]}");
+    sl_buffer_puts(&out, "]");
+    if (r->n_unweighted) {
+        sl_json_put_int(&out, "without_importance", (int64_t)r->n_unweighted);
+        sl_json_put_string(&out, "first_without_importance", r->unweighted);
+    }
+    report_warnings(j, &out);
+    sl_quantize_put_solved(j->solve ? &r->solved : NULL, &out);
+    sl_buffer_putc(&out, '}');
     *report = sl_buffer_take(&out, NULL);
     return *report ? SLLM_OK : sl_fail_memory(j->error, "the report", 0);
 }
@@ -330,7 +376,8 @@ static sllm_status plan(job *j) {
     sllm_status status = sl_quantise_plan_new(j->source, j->in, &j->quant, &j->plan, j->error);
     if (!status) status = check_budget(j);
     if (status || !j->params->calibration) return status;
-    status = calibrate(j);
+    if (!j->params->allow_nonfinite) status = sl_quantise_check_finite(&j->plan, j->pool, j->error);
+    if (!status) status = calibrate(j);
     if (status || j->quant.importance) return status;
     sl_quantise_plan_free(&j->plan);
     j->quant.importance = j->importance;
@@ -348,8 +395,11 @@ static void finish(job *j) {
     sl_pool_free(j->own_pool);
     sl_model_free(j->model);
     sl_gguf_close(j->file);
-    if (j->converted) unlink(j->converted);
+    if (j->converted) unlink(j->converted); /* its name is of this run's claim */
     free(j->converted);
+    free(j->convert_report);
+    sl_gguf_claim_drop(&j->claim);
+    sl_gguf_claim_drop(&j->importance_claim);
 }
 
 sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_params *params, char **report,
@@ -359,9 +409,11 @@ sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_p
     if (report) *report = NULL;
     if (error) *error = (sllm_error){0};
     if (sl_is_folder_type(params->type)) return sl_quantize_folder(in, out, params, report, error);
-    job j = {.params = params, .in = in, .out = out, .error = error, .expected_loss = -1};
+    job j = {.params = params, .in = in, .out = out, .error = error, .expected_loss = -1, .claim = {.fd = -1},
+             .importance_claim = {.fd = -1}};
     sl_quantise_result result;
     sllm_status status = check_arguments(&j);
+    if (!status) status = claim_outputs(&j);
     if (!status) status = open_source(&j);
     if (!status) {
         j.quant.keep_output = params->keep_output;
@@ -369,6 +421,7 @@ sllm_status sllm_quantize(const char *in, const char *out, const sllm_quantize_p
         j.quant.requantise = params->requantize;
         j.quant.allow_nonfinite = params->allow_nonfinite;
         j.quant.split_bytes = params->split_bytes;
+        j.quant.claim = &j.claim;
         j.quant.on_progress = params->on_progress;
         j.quant.user = params->user;
         status = plan(&j);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/sha256.h"
+#include "base/utf8.h"
 #include "eval/text_ids.h"
 #include "quant/folder.h"
 
@@ -47,6 +48,14 @@ void sl_quantize_put_calibration(const sllm_quantize_params *p, size_t n_ids, sl
     if (!p->calibration) return;
     sl_sha256_hex(p->calibration, p->calibration_length, hash);
     sl_buffer_printf(recipe, " --calibrate %s (%zu tokens, SHA-256 %.16s)", p->calibration_name ? p->calibration_name : "text", n_ids, hash);
+}
+
+void sl_quantize_put_solved(const sl_solve_counts *counts, sl_buffer *report) {
+    if (!counts) return;
+    sl_json_put_int(report, "solved", counts->solved);
+    sl_json_put_int(report, "rounded_unreached", counts->unreached);
+    sl_json_put_int(report, "rounded_singular", counts->singular);
+    sl_json_put_int(report, "rounded_plain", counts->plain);
 }
 
 /* ---------------------------------------------------------------- arguments */
@@ -101,6 +110,7 @@ static sllm_status write_report(const char *in, const char *out, const sllm_quan
     if (f->format >= SL_FOLDER_GPTQ) sl_buffer_printf(&recipe, " --group-size %lld", (long long)f->group);
     sl_quantize_put_calibration(p, f->n_ids, &recipe);
     sl_buffer_printf(&recipe, " (sllm %s)", sllm_version());
+    sl_utf8_make_line(&recipe);
     sl_buffer_putc(&text, '{');
     sl_json_put_string(&text, "input", in);
     sl_json_put_string(&text, "output", out);
@@ -109,6 +119,7 @@ static sllm_status write_report(const char *in, const char *out, const sllm_quan
     sl_json_put_int(&text, "bytes_out", (int64_t)r->bytes_out);
     sl_json_put_int(&text, "quantized", (int64_t)r->n_quantised);
     sl_json_put_int(&text, "copied", (int64_t)r->n_copied);
+    sl_quantize_put_solved(f->method == SL_METHOD_ROUND ? NULL : &r->solved, &text);
     sl_buffer_putc(&text, '}');
     sl_buffer_free(&recipe);
     *report = sl_buffer_take(&text, NULL);

@@ -154,6 +154,18 @@ static int open_beside(sl_output *output) {
     return fd;
 }
 
+sllm_status sl_path_target(const char *path, char **target, sllm_error *error) {
+    struct stat s;
+    bool exists = !stat(path, &s);
+    *target = NULL;
+    if (!exists && !lstat(path, &s)) return sl_fail(error, SLLM_ERROR_IO, "cannot write %s: a symbolic link to nothing", path);
+    /* A file that its owner made read-only stays as it is: rename would not ask. */
+    if (exists && access(path, W_OK) < 0) return sl_fail_errno(error, "write", path);
+    errno = ENOMEM; /* strdup need not say so */
+    *target = exists ? realpath(path, NULL) : strdup(path);
+    return *target ? SLLM_OK : sl_fail_errno(error, "write", path);
+}
+
 static sllm_status open_target(sl_output *output, const char *path, sllm_error *error) {
     struct stat old;
     bool exists = !stat(path, &old), is_direct = exists && !S_ISREG(old.st_mode);
@@ -163,13 +175,8 @@ static sllm_status open_target(sl_output *output, const char *path, sllm_error *
         output->descriptor = open(path, O_WRONLY | O_CLOEXEC);
         return output->descriptor < 0 ? sl_fail_errno(error, "write", path) : SLLM_OK;
     }
-    if (!exists && !lstat(path, &old))
-        return sl_fail(error, SLLM_ERROR_IO, "cannot write %s: a symbolic link to nothing", path);
-    /* A link stays a link, and a file that its owner made read-only stays as it is: rename would ask for neither. */
-    if (exists && access(path, W_OK) < 0) return sl_fail_errno(error, "write", path);
-    errno = ENOMEM; /* strdup need not say so */
-    output->target = exists ? realpath(path, NULL) : strdup(path);
-    if (!output->target) return sl_fail_errno(error, "write", path);
+    sllm_status status = sl_path_target(path, &output->target, error);
+    if (status) return status;
     output->descriptor = open_beside(output);
     if (output->descriptor < 0) return sl_fail_errno(error, "write", path);
     if (exists && fchmod(output->descriptor, old.st_mode & 07777) < 0) return sl_fail_errno(error, "write", path);
@@ -229,6 +236,11 @@ sllm_status sl_file_write(const char *path, const void *data, size_t size, sllm_
     if (!status) return sl_output_finish(&output, error);
     sl_output_abandon(&output);
     return status;
+}
+
+bool sl_path_is_same(const char *a, const char *b) {
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 bool sl_path_is_directory(const char *path) {

@@ -42,6 +42,11 @@ void sl_output_abandon(sl_output *output);
 /* Writes a whole file as above. A failure (disk full) leaves the old file. */
 sllm_status sl_file_write(const char *path, const void *data, size_t size, sllm_error *error);
 
+/* The file that `path` leads to, or `path` itself where nothing is there yet: what takes its place must be renamed to that,
+ * so that a link stays a link. The caller frees. SLLM_ERROR_IO: a link to nothing, or a file that may not be written. */
+sllm_status sl_path_target(const char *path, char **target, sllm_error *error);
+/* Do both lead to one file or folder that is there? */
+bool sl_path_is_same(const char *a, const char *b);
 bool sl_path_is_directory(const char *path);
 bool sl_path_is_file(const char *path);
 /* directory + "/" + name into the caller's buffer; false when it does not fit. */

@@ -108,3 +108,12 @@ bool sl_utf8_append_lossy(sl_buffer *out, const char *text, size_t length) {
     }
     return !out->failed;
 }
+
+void sl_utf8_make_line(sl_buffer *text) {
+    sl_buffer clean = {.failed = text->failed};
+    if (!sl_utf8_append_lossy(&clean, text->data ? text->data : "", text->length)) clean.failed = true;
+    for (size_t i = 0; i < clean.length; i++)
+        if ((unsigned char)clean.data[i] < 0x20 || clean.data[i] == 0x7f) clean.data[i] = ' ';
+    sl_buffer_free(text);
+    *text = clean;
+}

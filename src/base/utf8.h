@@ -15,5 +15,8 @@ bool sl_utf8_is_valid(const char *text, size_t length);
 size_t sl_utf8_incomplete(const char *text, size_t length);
 /* Appends text with every invalid part replaced by U+FFFD. */
 bool sl_utf8_append_lossy(sl_buffer *out, const char *text, size_t length);
+/* Text that came from outside (a file's name), as one line of valid UTF-8: invalid parts become U+FFFD, controls spaces. Sets
+ * text->failed when out of memory. */
+void sl_utf8_make_line(sl_buffer *text);
 
 #endif

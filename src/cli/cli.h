@@ -151,6 +151,10 @@ bool cli_parse_bytes(const char *text, uint64_t *bytes);
 
 /* From here on Ctrl-C sets a flag instead of killing; a second one kills. */
 void cli_interrupt_watch(void);
+/* The same for SIGTERM and SIGHUP too: commands that have unfinished files to take care of. */
+void cli_termination_watch(void);
+/* 128 + the signal's number, as shells say it: the exit status of a command that was interrupted. */
+int cli_interrupt_status(void);
 bool cli_interrupted(void);
 void cli_interrupt_clear(void); /* forgets the first Ctrl-C, so that the next sets the flag again */
 

@@ -37,6 +37,7 @@ static void print_worst(cli_app *app, const sl_json *root) {
         memmove(worst + at + 1, worst + at, (n - 1 - at) * sizeof *worst);
         worst[at] = t;
     }
+    if (*text_of(root, "tensors_note")) cli_printf(app, "\n%s\n", text_of(root, "tensors_note"));
     if (!n) return;
     cli_printf(app, "\n%zu tensors differ; the largest errors:\n", differing);
     for (size_t i = 0; i < n; i++)

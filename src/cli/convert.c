@@ -54,7 +54,7 @@ static int run_convert(cli_app *app, const void *given, int n_arguments, char **
     params.requantize = v->requantize;
     params.n_threads = v->threads;
     params.on_progress = cli_progress;
-    cli_interrupt_watch();
+    cli_termination_watch();
     int status = cli_resolve(app, arguments[0], v->pull, &path);
     cli_progress_begin(app, true);
     if (!status) {
@@ -79,7 +79,7 @@ static const cli_option convert_options[] = {
     {"split", 0, CLI_TEXT, "SIZE", .offset = offsetof(convert_values, split),
      .help = "Write parts of at most SIZE, NAME-00001-of-0000N.gguf"},
     {"requantize", 0, CLI_FLAG, .offset = offsetof(convert_values, requantize),
-     .help = "Make a folder of a file that is quantised already; its errors stay"},
+     .help = "Accept a source that is quantised already; its errors stay"},
     {"allow-nonfinite", 0, CLI_FLAG, .offset = offsetof(convert_values, allow_nonfinite),
      .help = "Make NaN and infinite weights 0 in place of refusing them"},
     {"threads", 'j', CLI_INT, "N", NULL, 1, 512, .offset = offsetof(convert_values, threads),
@@ -101,8 +101,8 @@ const cli_command cli_command_convert = {
                "back; a model that the format cannot say is refused.\n\n"
                "SOURCE may also be a GGUF file of f32, f16 or bf16: PATH is then a folder that transformers reads, with a "
                "config.json, a tokenizer.json and safetensors made from the file.\n\n"
-               "The file appears when it is complete. A run that was interrupted goes on where it was when it is started again "
-               "with the same arguments.",
+               "PATH appears when it is complete. A GGUF file whose run was interrupted is gone on with when it is started again with the "
+               "same arguments; until then what is finished is in PATH.part. A folder begins anew.",
     .groups = convert_groups,
     .values_size = sizeof(convert_values),
     .min_arguments = 1,

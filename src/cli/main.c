@@ -98,5 +98,6 @@ int main(int argc, char **argv) {
         app.command = cli_command_find(argv[1]);
         status = app.command ? run_command(&app, argc - 2, argv + 2) : unknown_command(&app, argv[1]);
     }
-    return cli_finish_output(&app, status);
+    status = cli_finish_output(&app, status);
+    return status == CLI_INTERRUPTED ? cli_interrupt_status() : status;
 }

@@ -1,6 +1,7 @@
 /* sllm quantize: a GGUF file in smaller types. */
 #include "cli/commands.h"
 
+#include "base/file.h"
 #include "base/json.h"
 #include "cli/progress.h"
 #include "sllm_quant.h"
@@ -57,15 +58,36 @@ static void print_fallbacks(cli_app *app, const sl_json *root) {
     }
 }
 
+static void print_notes(const sl_json *root) {
+    const sl_json *list = sl_json_get(root, "warnings");
+    for (const sl_json *w = list ? list->first : NULL; w; w = w->next) fprintf(stderr, "sllm: quantize: note: %s\n", w->text);
+}
+
+/* What a method left to plain rounding. */
+static void print_solved(cli_app *app, const sl_json *root) {
+    static const struct { const char *key, *why; } rounded[] = {
+        {"rounded_unreached", "the text never came to them"},
+        {"rounded_singular", "their inputs on the text have no inverse"},
+        {"rounded_plain", "the method has nothing for them"},
+    };
+    if (!sl_json_get(root, "solved")) return;
+    cli_printf(app, "  %lld matrices by the method\n", (long long)number_of(root, "solved"));
+    for (size_t i = 0; i < sizeof rounded / sizeof *rounded; i++)
+        if (number_of(root, rounded[i].key))
+            cli_printf(app, "  %lld matrices only rounded: %s\n", (long long)number_of(root, rounded[i].key), rounded[i].why);
+}
+
 static void print_report(cli_app *app, const sl_json *root, const char *out) {
     char before[32], after[32];
     double bits = 0, kld = -1;
     cli_format_bytes((uint64_t)number_of(root, "bytes_in"), before);
     cli_format_bytes((uint64_t)number_of(root, "bytes_out"), after);
     sl_json_double(sl_json_get(root, "bits_per_weight"), &bits);
+    print_notes(root);
     if (sl_json_get(root, "quantized")) {
         cli_printf(app, "%s: %s -> %s, %lld matrices quantised, %lld tensors as they were\n", out, before, after,
                    (long long)number_of(root, "quantized"), (long long)number_of(root, "copied"));
+        print_solved(app, root);
         return;
     }
     cli_printf(app, "%s: %s -> %s, %.2f bits a weight\n", out, before, after, bits);
@@ -75,6 +97,10 @@ static void print_report(cli_app *app, const sl_json *root, const char *out) {
     if (sl_json_double(sl_json_get(root, "expected_kld"), &kld))
         cli_printf(app, "  expected KL divergence %.5f nats a token (`sllm compare` measures it)\n", kld);
     print_fallbacks(app, root);
+    print_solved(app, root);
+    if (number_of(root, "without_importance"))
+        cli_printf(app, "  %lld tensors (the first is %s) have no importance in the file\n", (long long)number_of(root, "without_importance"),
+                   sl_json_string(sl_json_get(root, "first_without_importance")));
     if (number_of(root, "requantized"))
         cli_printf(app, "  %lld tensors were quantised already: their errors add up\n",
                    (long long)number_of(root, "requantized"));
@@ -131,8 +157,10 @@ static int fill(cli_app *app, const quantize_values *v, sllm_quantize_params *p)
     if (!v->type && !v->budget && v->bits <= 0)
         return cli_usage(app, "give --type TYPE (--list names them), --budget SIZE or --bits N");
     if (v->importance_out && !v->calibrate) return cli_usage(app, "--importance-out needs --calibrate TEXT");
-    if (v->budget && !cli_parse_bytes(v->budget, &p->budget_bytes))
+    if (v->budget && (!cli_parse_bytes(v->budget, &p->budget_bytes) || !p->budget_bytes))
         return cli_usage(app, "--budget %s: not a size such as 3.2GB or 900MiB", v->budget);
+    if (v->importance_out && sl_path_is_same(v->importance_out, v->calibrate))
+        return cli_usage(app, "--importance-out %s: is the text of --calibrate, which would be replaced", v->importance_out);
     if (v->split && (!cli_parse_bytes(v->split, &p->split_bytes) || !p->split_bytes))
         return cli_usage(app, "--split %s: not a size such as 2GB", v->split);
     return CLI_OK;
@@ -148,7 +176,7 @@ static int run_quantize(cli_app *app, const void *given, int n_arguments, char *
     if (n_arguments != 2) return cli_usage(app, "give a source and the file to write: %s quantize IN OUT", "sllm");
     int status = fill(app, v, &params);
     if (status) return status;
-    cli_interrupt_watch();
+    cli_termination_watch();
     status = cli_resolve(app, arguments[0], v->pull, &path);
     cli_progress_begin(app, true);
     if (!status && v->calibrate) {
@@ -196,7 +224,7 @@ static const cli_option quantize_options[] = {
      .help = "Choose the type of each tensor by measured sensitivity so that the file takes at most SIZE (3.2GB, 900MiB); "
              "needs --calibrate"},
     {"bits", 0, CLI_FLOAT, "N", NULL, 0, 32, .offset = offsetof(quantize_values, bits),
-     .help = "The same, as bits per weight of the matrices"},
+     .help = "The same, as bits per weight of all matrices together, those of --tensor and --keep-output included"},
     {"calibrate", 0, CLI_TEXT, "FILE", .offset = offsetof(quantize_values, calibrate),
      .help = "Text, or .jsonl with \"text\" or \"messages\" a line, on which to measure which weights matter"},
     {"importance", 0, CLI_TEXT, "FILE", .offset = offsetof(quantize_values, importance),
@@ -222,14 +250,14 @@ const cli_command cli_command_quantize = {
     .name = "quantize",
     .arguments = "IN OUT",
     .summary = "Write a model in smaller types",
-    .details = "IN is a GGUF file of f16, bf16 or f32 weights, or a checkpoint folder (which is converted to OUT.source.gguf first, for as "
+    .details = "IN is a GGUF file of f16, bf16 or f32 weights, or a checkpoint folder (which is converted to OUT.part.source first, for as "
                "long as it is needed), OUT the GGUF file to write. The types nf4, fp4 (bitsandbytes), int4 and int8 (GPTQ's "
                "layout; AWQ's with --method awq) make a checkpoint folder OUT from a checkpoint folder IN.\n\n"
                "A mix such as q4_k_m gives each tensor a type by its role and layer, as the name "
                "promises everywhere. Where rows are no multiple of a type's block, the next type that fits is taken: Q4_K "
                "becomes Q5_0, Q5_K Q5_1, Q6_K Q8_0, Q2_K and Q3_K Q4_0, IQ4_XS IQ4_NL; the report lists these tensors.\n\n"
-               "OUT appears when it is complete. A run that was interrupted goes on where it was when it is started again "
-               "with the same arguments.",
+               "OUT appears when it is complete. A GGUF file whose run was interrupted is gone on with when it is started again with the "
+               "same arguments; until then what is finished is in OUT.part. A folder begins anew.",
     .groups = quantize_groups,
     .values_size = sizeof(quantize_values),
     .min_arguments = 0,

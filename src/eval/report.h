@@ -9,6 +9,7 @@
 /* A tensor of a, and its error in b. */
 typedef struct sl_report_tensor {
     const sl_tensor *a, *b; /* b NULL: none of that name and shape */
+    bool is_measured;
     sl_tensor_error error;
 } sl_report_tensor;
 
@@ -20,6 +21,7 @@ typedef struct sl_report {
     const sl_comparison *comparison;
     const sl_report_tensor *tensors; /* [n_tensors] */
     size_t n_tensors;
+    const char *note;              /* why tensors are not measured; NULL */
 } sl_report;
 
 void sl_report_json(const sl_report *report, sl_buffer *out);

@@ -94,7 +94,7 @@ static void quantiles(sl_buffer *out, const sl_comparison *c) {
     sl_buffer_printf(out, "\"/><text x=\"0\" y=\"16\">%.3g</text></svg>\n", top);
 }
 
-static bool has_error(const sl_report_tensor *t) { return t->b && t->error.rmse > 0 && isfinite(t->error.relative); }
+static bool has_error(const sl_report_tensor *t) { return t->is_measured && t->error.rmse > 0 && isfinite(t->error.relative); }
 
 static void tensors(sl_buffer *out, const sl_report *r) {
     double most = 0;

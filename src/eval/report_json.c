@@ -48,6 +48,8 @@ static void put_tensor(sl_buffer *out, const sl_report_tensor *t) {
     sl_json_put_int(out, "bytes_a", (int64_t)t->a->bytes);
     if (t->b) {
         sl_json_put_int(out, "bytes_b", (int64_t)t->b->bytes);
+    }
+    if (t->is_measured) {
         sl_json_put_double(out, "rmse", t->error.rmse);
         sl_json_put_double(out, "relative_error", t->error.relative);
         sl_json_put_double(out, "max_error", t->error.largest);
@@ -66,6 +68,7 @@ void sl_report_json(const sl_report *r, sl_buffer *out) {
     sl_json_put_int(out, "bytes_a", (int64_t)r->bytes_a);
     sl_json_put_int(out, "bytes_b", (int64_t)r->bytes_b);
     put_comparison(out, r->comparison);
+    if (r->note) sl_json_put_string(out, "tensors_note", r->note);
     sl_json_key(out, "tensors");
     sl_buffer_putc(out, '[');
     for (size_t i = 0; i < r->n_tensors; i++) put_tensor(out, &r->tensors[i]);

@@ -7,6 +7,7 @@
 #include "model/weights.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,7 +57,14 @@ typedef struct scoring {
     int64_t n_rows;                /* n_chunks * n_scored */
     int64_t at;                    /* of rows, of the positions in memory */
     int first;                     /* their first position in the chunk */
+    atomic_int spoilt;             /* the reader, plus 1, one of whose logits was not finite; 0: none */
 } scoring;
+
+static bool are_finite(const float *x, size_t n) {
+    float sum = 0;
+    for (size_t i = 0; i < n; i++) sum += x[i] - x[i]; /* 0, or NaN */
+    return sum == 0;
+}
 
 static void score_row(void *user, int64_t row, int thread) {
     scoring *s = user;
@@ -64,6 +72,11 @@ static void score_row(void *user, int64_t row, int thread) {
     size_t n = (size_t)a->model->config.n_vocab, from = (size_t)row * n;
     int32_t next = a->chunk[s->first + row + 1];
     (void)thread;
+    for (int i = 0; i < s->n_readers; i++)
+        if (!are_finite(s->readers[i].logits + from, n)) {
+            atomic_store(&s->spoilt, i + 1);
+            return;
+        }
     for (int i = s->n_readers > 1; i < s->n_readers; i++)
         s->rows[(i ? i - 1 : 0) * s->n_rows + s->at + row] =
             sl_divergence_of(a->logits + from, s->readers[i].logits + from, (int)n, next);
@@ -87,6 +100,11 @@ static sllm_status score_chunk(scoring *s, int chunk, sllm_error *error) {
         s->first = half + done;
         s->at = (int64_t)chunk * s->n_scored + done;
         sl_pool_run(s->readers[0].model->pool, n, score_row, s);
+        int spoilt = atomic_load(&s->spoilt);
+        if (spoilt)
+            status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: its answers are not finite numbers (chunk %d of the text), so there is "
+                             "nothing to measure: weights are damaged, or the arithmetic overflows", s->readers[spoilt - 1].model->path,
+                             chunk + 1);
     }
     return status;
 }

@@ -22,7 +22,8 @@ typedef struct sl_perplexity {
     double seconds;             /* of the forwards */
 } sl_perplexity;
 
-/* ids [n]. SLLM_ERROR_ARGUMENT: fewer tokens than a chunk (both counts are named), or a bad n_ctx. */
+/* ids [n]. SLLM_ERROR_ARGUMENT: fewer tokens than a chunk (both counts are named), or a bad n_ctx. SLLM_ERROR_FORMAT: logits
+ * that are not finite (the model's path is named). */
 sllm_status sl_perplexity_measure(const sl_model *model, const int32_t *ids, size_t n, const sl_score_params *params,
                                   sl_perplexity *result, sllm_error *error);
 

@@ -5,37 +5,55 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static sllm_status check_free(const char *out, sllm_error *error) {
-    struct stat s;
+enum { COPY_BYTES = 1 << 20 };
+
+static bool is_empty(const char *path) {
     int n = 0;
-    if (lstat(out, &s)) return errno == ENOENT ? SLLM_OK : sl_fail_errno(error, "look at", out);
-    DIR *directory = S_ISDIR(s.st_mode) ? opendir(out) : NULL;
+    DIR *directory = opendir(path);
     while (directory && readdir(directory)) n++;
     if (directory) closedir(directory);
-    if (directory && n == 2) return SLLM_OK; /* an empty one is replaced */
-    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: is there already; a checkpoint folder is not written over another", out);
+    return directory && n == 2;
 }
 
-sllm_status sl_folder_writer_begin(sl_folder_writer *w, const char *out, sllm_error *error) {
+/* Where the folder is to stand: "x/" and "x/." are x, and a link to an empty folder is that folder. */
+static sllm_status find_place(sl_folder_writer *w, const char *out, sllm_error *error) {
+    struct stat s;
     size_t length = strlen(out);
-    w->part[0] = 0;
     while (length > 1 && out[length - 1] == '/') length--;
-    if (length + 16 >= sizeof w->part) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the path is too long", out);
+    if (length + 32 >= sizeof w->out) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the path is too long", out);
     snprintf(w->out, sizeof w->out, "%.*s", (int)length, out);
-    sllm_status status = check_free(w->out, error);
-    if (status) return status;
-    memcpy(w->part, out, length);
-    memcpy(w->part + length, ".part-XXXXXX", sizeof ".part-XXXXXX");
-    if (mkdtemp(w->part)) return SLLM_OK;
-    status = sl_fail_errno(error, "make the folder", w->out);
+    if (lstat(w->out, &s)) return errno == ENOENT ? SLLM_OK : sl_fail_errno(error, "look at", out);
+    char *real = is_empty(w->out) ? realpath(w->out, NULL) : NULL;
+    if (!real) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: is there already; a checkpoint folder is not written over another", out);
+    bool fits = strlen(real) + 32 < sizeof w->out;
+    snprintf(w->out, sizeof w->out, "%s", real);
+    free(real);
+    return fits ? SLLM_OK : sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: the path is too long", out);
+}
+
+/* Not mkdtemp: its folders are private to the user, and undoing that needs the process's umask, which cannot be read
+ * without changing it. */
+sllm_status sl_folder_writer_begin(sl_folder_writer *w, const char *out, sllm_error *error) {
     w->part[0] = 0;
-    return status;
+    sllm_status status = find_place(w, out, error);
+    if (status) return status;
+    for (int i = 0; i < 100; i++) {
+        char part[SL_FOLDER_PATH + 48];
+        snprintf(part, sizeof part, "%s.part-%ld-%d", w->out, (long)getpid(), i);
+        if (!mkdir(part, 0777)) {
+            memcpy(w->part, part, strlen(part) + 1);
+            return SLLM_OK;
+        }
+        if (errno != EEXIST) break;
+    }
+    return sl_fail_errno(error, "make the folder", out);
 }
 
 bool sl_folder_writer_path(const sl_folder_writer *w, const char *name, char path[SL_FOLDER_PATH]) {
@@ -46,6 +64,27 @@ sllm_status sl_folder_writer_file(const sl_folder_writer *w, const char *name, c
     char path[SL_FOLDER_PATH];
     if (!sl_folder_writer_path(w, name, path)) return sl_fail(error, SLLM_ERROR_ARGUMENT, "the path of %s is too long", name);
     return sl_file_write(path, size ? data : "", size, error);
+}
+
+sllm_status sl_folder_writer_copy(const sl_folder_writer *w, const char *name, const char *from, sllm_error *error) {
+    char path[SL_FOLDER_PATH];
+    sl_output out;
+    ssize_t n = 0;
+    if (!sl_folder_writer_path(w, name, path)) return sl_fail(error, SLLM_ERROR_ARGUMENT, "the path of %s is too long", name);
+    int fd = open(from, O_RDONLY | O_CLOEXEC);
+    char *bytes = malloc(COPY_BYTES);
+    sllm_status status = fd < 0 ? sl_fail_errno(error, "open", from) : bytes ? SLLM_OK : sl_fail_memory(error, name, COPY_BYTES);
+    if (!status) status = sl_output_open(&out, path, error);
+    bool opened = !status;
+    while (!status && (n = read(fd, bytes, COPY_BYTES)) != 0) {
+        if (n > 0) status = sl_output_write(&out, bytes, (size_t)n, error);
+        else if (errno != EINTR) status = sl_fail_errno(error, "read", from);
+    }
+    if (!status) status = sl_output_finish(&out, error);
+    else if (opened) sl_output_abandon(&out);
+    if (fd >= 0) close(fd);
+    free(bytes);
+    return status;
 }
 
 void sl_folder_writer_abandon(sl_folder_writer *w) {
@@ -60,9 +99,7 @@ void sl_folder_writer_abandon(sl_folder_writer *w) {
 }
 
 sllm_status sl_folder_writer_finish(sl_folder_writer *w, sllm_error *error) {
-    mode_t mask = umask(0);
-    umask(mask);
-    if (!chmod(w->part, 0777 & ~mask) && !rename(w->part, w->out)) {
+    if (!rename(w->part, w->out)) {
         w->part[0] = 0;
         return SLLM_OK;
     }

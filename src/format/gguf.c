@@ -208,6 +208,10 @@ sllm_status sl_gguf_open_memory(const void *data, size_t size, sl_gguf **out, sl
 
 uint32_t sl_gguf_version(const sl_gguf *gguf) { return gguf->parts[0].version; }
 
+const char *sl_gguf_path(const sl_gguf *gguf, size_t part) {
+    return part < gguf->n_parts ? gguf->parts[part].path : NULL;
+}
+
 uint64_t sl_gguf_file_bytes(const sl_gguf *gguf) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < gguf->n_parts; i++) bytes += gguf->parts[i].size;

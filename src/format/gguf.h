@@ -35,6 +35,7 @@ void sl_gguf_close(sl_gguf *gguf);
 
 uint32_t sl_gguf_version(const sl_gguf *gguf);
 uint64_t sl_gguf_file_bytes(const sl_gguf *gguf); /* all parts */
+const char *sl_gguf_path(const sl_gguf *gguf, size_t part); /* of the file, or of one part of a split; NULL: there is none */
 size_t sl_gguf_metadata_count(const sl_gguf *gguf);
 /* Entry `index` < count; the key is NUL-terminated and borrowed. */
 void sl_gguf_metadata(const sl_gguf *gguf, size_t index, const char **key, sl_gguf_value *value);

@@ -1,6 +1,7 @@
 #include "format/gguf_write.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/map.h"
 #include "base/sha256.h"
 
@@ -25,7 +26,8 @@ typedef struct part {
 } part;
 
 struct sl_gguf_writer {
-    char *path, *journal;
+    char *path;
+    const sl_gguf_claim *claim; /* NULL: no journal */
     part *parts;
     size_t n_parts;
     uint64_t *sizes;         /* [count] bytes of each tensor */
@@ -33,8 +35,7 @@ struct sl_gguf_writer {
     size_t at;               /* the tensor that is being written, and its part */
     size_t part_at;
     uint64_t left;           /* of its bytes */
-    int fd, journal_fd;
-    bool resumes;            /* a journal is kept */
+    int fd;
     size_t n_finished;
     sllm_status failed;
 };
@@ -49,7 +50,7 @@ static void describe(const sl_gguf_writer *w, const char *recipe, sl_buffer *lin
     char hex[65], boot[64] = "?";
     sl_buffer all = {0};
     for (size_t i = 0; i < w->n_parts; i++) sl_buffer_append(&all, w->parts[i].header.data, w->parts[i].header.length);
-    sl_buffer_puts(&all, recipe);
+    sl_buffer_puts(&all, recipe ? recipe : "");
     sl_sha256_hex(all.data, all.length, hex);
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
     if (file && fscanf(file, "%63s", boot) != 1) boot[0] = 0;
@@ -59,27 +60,82 @@ static void describe(const sl_gguf_writer *w, const char *recipe, sl_buffer *lin
     sl_buffer_free(&all);
 }
 
-/* How many tensors an earlier run finished of exactly this; the journal then goes on, otherwise it begins anew. */
+/* How many tensors an earlier run finished of exactly this; the journal then goes on, otherwise, and without a recipe, it
+ * begins anew. */
 static sllm_status open_journal(sl_gguf_writer *w, const char *recipe, sllm_error *error) {
     sl_buffer line = {0}, there = {0};
     char bytes[4096];
     ssize_t n;
-    describe(w, recipe, &line);
-    w->journal_fd = open(w->journal, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int fd = w->claim->fd;
     sllm_status status = SLLM_OK;
-    if (w->journal_fd < 0) status = sl_fail_errno(error, "write", w->journal);
-    else if (flock(w->journal_fd, LOCK_EX | LOCK_NB) < 0)
-        status = sl_fail(error, SLLM_ERROR_IO, "%s: another run is writing this file", w->path);
-    while (!status && (n = read(w->journal_fd, bytes, sizeof bytes)) > 0) sl_buffer_append(&there, bytes, (size_t)n);
-    if (!status && (line.failed || there.failed)) status = sl_fail_memory(error, w->journal, 0);
-    if (!status && there.length >= line.length && !memcmp(there.data, line.data, line.length))
+    describe(w, recipe, &line);
+    if (lseek(fd, 0, SEEK_SET) < 0) status = sl_fail_errno(error, "read", w->claim->journal);
+    while (!status && (n = read(fd, bytes, sizeof bytes)) > 0) sl_buffer_append(&there, bytes, (size_t)n);
+    if (!status && (line.failed || there.failed)) status = sl_fail_memory(error, w->claim->journal, 0);
+    if (!status && recipe && there.length >= line.length && !memcmp(there.data, line.data, line.length))
         w->n_finished = there.length - line.length < w->count ? there.length - line.length : w->count;
-    else if (!status && (ftruncate(w->journal_fd, 0) < 0 || pwrite(w->journal_fd, line.data, line.length, 0) != (ssize_t)line.length ||
-                         lseek(w->journal_fd, 0, SEEK_END) < 0))
-        status = sl_fail_errno(error, "write", w->journal);
+    else if (!status && (ftruncate(fd, 0) < 0 || pwrite(fd, line.data, line.length, 0) != (ssize_t)line.length || lseek(fd, 0, SEEK_END) < 0))
+        status = sl_fail_errno(error, "write", w->claim->journal);
     sl_buffer_free(&line);
     sl_buffer_free(&there);
     return status;
+}
+
+/* ---------------------------------------------------------------- the claim */
+
+/* A folder or a device under the final name, or a file that may not be written, is refused before hours of work. */
+static sllm_status check_target(const char *name, sllm_error *error) {
+    struct stat s;
+    if (stat(name, &s) < 0) return SLLM_OK;
+    if (!S_ISREG(s.st_mode))
+        return sl_fail(error, SLLM_ERROR_IO, "cannot write %s: it is there and is no regular file", name);
+    return access(name, W_OK) < 0 ? sl_fail_errno(error, "write", name) : SLLM_OK;
+}
+
+/* The journal under its name, locked. One that its last owner removed while this run waited to open it is not under its
+ * name any more. */
+static sllm_status lock_journal(sl_gguf_claim *claim, sllm_error *error) {
+    for (int i = 0; i < 100; i++) {
+        struct stat ours, named;
+        claim->fd = open(claim->journal, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (claim->fd < 0) return sl_fail_errno(error, "write", claim->path);
+        if (flock(claim->fd, LOCK_EX | LOCK_NB) < 0) break;
+        if (!fstat(claim->fd, &ours) && !stat(claim->journal, &named) && ours.st_ino == named.st_ino && ours.st_dev == named.st_dev)
+            return SLLM_OK;
+        close(claim->fd);
+        claim->fd = -1;
+    }
+    if (claim->fd >= 0) close(claim->fd);
+    claim->fd = -1;
+    return sl_fail(error, SLLM_ERROR_IO, "%s: another run is writing this file", claim->path);
+}
+
+sllm_status sl_gguf_claim_take(const char *path, bool is_split, sl_gguf_claim *claim, sllm_error *error) {
+    *claim = (sl_gguf_claim){.fd = -1, .path = strdup(path)};
+    sllm_status status = claim->path ? SLLM_OK : sl_fail_memory(error, path, 0);
+    if (!status && !is_split) status = check_target(path, error);
+    if (!status && !is_split) status = sl_path_target(path, &claim->target, error);
+    if (!status && is_split && !(claim->target = strdup(path))) status = sl_fail_memory(error, path, 0);
+    size_t size = claim->target ? strlen(claim->target) + sizeof ".part.journal" : 0;
+    if (!status && !(claim->journal = malloc(size))) status = sl_fail_memory(error, path, size);
+    if (!status) {
+        snprintf(claim->journal, size, "%s.part.journal", claim->target);
+        status = lock_journal(claim, error);
+    }
+    if (status) sl_gguf_claim_drop(claim);
+    return status;
+}
+
+void sl_gguf_claim_drop(sl_gguf_claim *claim) {
+    struct stat s;
+    if (claim->journal && claim->fd >= 0) {
+        if (!fstat(claim->fd, &s) && !s.st_size && s.st_nlink) unlink(claim->journal); /* nothing was begun */
+        close(claim->fd);
+    }
+    free(claim->path);
+    free(claim->target);
+    free(claim->journal);
+    *claim = (sl_gguf_claim){.fd = -1};
 }
 
 /* ---------------------------------------------------------------- headers */
@@ -95,6 +151,12 @@ static void put_tensor(sl_buffer *out, const sl_tensor *t, uint64_t offset) {
     sl_buffer_append(out, &offset, 8);
 }
 
+static void put_split(sl_gguf_fields *fields, size_t index, size_t n_parts, size_t count) {
+    sl_gguf_put_u16(fields, "split.no", (uint16_t)index);
+    sl_gguf_put_u16(fields, "split.count", (uint16_t)n_parts);
+    sl_gguf_put_i32(fields, "split.tensors.count", (int32_t)count);
+}
+
 static sllm_status build_header(sl_gguf_writer *w, size_t index, const sl_gguf_fields *fields, const sl_tensor *tensors,
                                 sllm_error *error) {
     part *p = &w->parts[index];
@@ -103,11 +165,7 @@ static sllm_status build_header(sl_gguf_writer *w, size_t index, const sl_gguf_f
         sl_buffer_append(&all.bytes, fields->bytes.data, fields->bytes.length);
         all.count = fields->count;
     }
-    if (w->n_parts > 1) {
-        sl_gguf_put_u16(&all, "split.no", (uint16_t)index);
-        sl_gguf_put_u16(&all, "split.count", (uint16_t)w->n_parts);
-        sl_gguf_put_i32(&all, "split.tensors.count", (int32_t)w->count);
-    }
+    if (w->n_parts > 1) put_split(&all, index, w->n_parts, w->count);
     uint32_t version = 3;
     uint64_t n = p->count, offset = 0;
     sl_buffer_puts(&p->header, "GGUF");
@@ -126,21 +184,31 @@ static sllm_status build_header(sl_gguf_writer *w, size_t index, const sl_gguf_f
     return failed ? sl_fail_memory(error, "the header of a GGUF file", 0) : SLLM_OK;
 }
 
-/* Which tensors go to which part. */
-static sllm_status divide(sl_gguf_writer *w, uint64_t split_bytes, sllm_error *error) {
-    uint64_t used = 0;
+/* What a part's header takes before its tensors are described; `metadata`: of the model, in the first part only. */
+static uint64_t least_header(uint64_t metadata) {
+    sl_gguf_fields fields = {0};
+    put_split(&fields, 0, 0, 0);
+    uint64_t bytes = 24 + metadata + fields.bytes.length + ALIGNMENT;
+    sl_gguf_fields_free(&fields);
+    return bytes;
+}
+
+/* Which tensors go to which part: as many as fit it, with their descriptions. */
+static sllm_status divide(sl_gguf_writer *w, const sl_tensor *tensors, uint64_t metadata, uint64_t split_bytes, sllm_error *error) {
+    uint64_t used = least_header(metadata);
     w->parts = calloc(split_bytes && w->count ? w->count : 1, sizeof *w->parts);
     if (!w->parts) return sl_fail_memory(error, "the parts of a GGUF file", 0);
     w->n_parts = 1;
     for (size_t i = 0; i < w->count; i++) {
         part *p = &w->parts[w->n_parts - 1];
-        if (split_bytes && p->count && used + padded(w->sizes[i]) > split_bytes) {
+        uint64_t bytes = padded(w->sizes[i]) + 24 + strlen(tensors[i].name) + 8 * (uint64_t)tensors[i].n_dims;
+        if (split_bytes && p->count && used + bytes > split_bytes) {
             p = &w->parts[w->n_parts++];
             p->first = i;
-            used = 0;
+            used = least_header(0);
         }
         p->count++;
-        used += padded(w->sizes[i]);
+        used += bytes;
     }
     if (w->n_parts <= MAX_PARTS && w->n_parts <= UINT16_MAX) return SLLM_OK;
     return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: would take %zu parts; choose larger ones", w->path, w->n_parts);
@@ -148,40 +216,29 @@ static sllm_status divide(sl_gguf_writer *w, uint64_t split_bytes, sllm_error *e
 
 static sllm_status name_parts(sl_gguf_writer *w, sllm_error *error) {
     static const char suffix[] = ".gguf";
-    size_t length = strlen(w->path), stem = length, size = length + 48;
-    if (length >= sizeof suffix - 1 && !strcmp(w->path + length - (sizeof suffix - 1), suffix)) stem -= sizeof suffix - 1;
+    const char *path = w->claim ? w->claim->target : w->path;
+    size_t length = strlen(path), stem = length, size = length + 48;
+    if (length >= sizeof suffix - 1 && !strcmp(path + length - (sizeof suffix - 1), suffix)) stem -= sizeof suffix - 1;
     for (size_t i = 0; i < w->n_parts; i++) {
         part *p = &w->parts[i];
         p->name = malloc(size);
         p->temporary = malloc(size + 8);
         if (!p->name || !p->temporary) return sl_fail_memory(error, w->path, size);
-        if (w->n_parts == 1) snprintf(p->name, size, "%s", w->path);
-        else snprintf(p->name, size, "%.*s-%05zu-of-%05zu.gguf", (int)stem, w->path, i + 1, w->n_parts);
+        if (w->n_parts == 1) snprintf(p->name, size, "%s", path);
+        else snprintf(p->name, size, "%.*s-%05zu-of-%05zu.gguf", (int)stem, path, i + 1, w->n_parts);
         snprintf(p->temporary, size + 8, "%s.part", p->name);
     }
-    w->journal = malloc(size);
-    if (!w->journal) return sl_fail_memory(error, w->path, size);
-    snprintf(w->journal, size, "%s.part.journal", w->path);
     return SLLM_OK;
 }
 
 /* ---------------------------------------------------------------- files */
-
-/* A folder or a device under the final name, or a file that may not be written, is refused before hours of work. */
-static sllm_status check_target(const char *name, sllm_error *error) {
-    struct stat s;
-    if (stat(name, &s) < 0) return SLLM_OK;
-    if (!S_ISREG(s.st_mode))
-        return sl_fail(error, SLLM_ERROR_IO, "cannot write %s: it is there and is no regular file", name);
-    return access(name, W_OK) < 0 ? sl_fail_errno(error, "write", name) : SLLM_OK;
-}
 
 static sllm_status write_fully(sl_gguf_writer *w, const void *data, size_t size, sllm_error *error) {
     const char *at = data, *name = w->parts[w->part_at].name;
     while (size) {
         ssize_t n = write(w->fd, at, size);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && w->resumes && w->n_finished) {
+        if (n < 0 && w->claim && w->n_finished) {
             return w->failed = sl_fail(error, SLLM_ERROR_IO, "cannot write %s: %s; %s keeps what is finished, and the same "
                                        "command goes on from there", name, strerror(errno),
                                        w->parts[w->part_at].temporary);
@@ -238,8 +295,7 @@ static sllm_status advance(sl_gguf_writer *w, sllm_error *error) {
         if (status) break;
         w->at++;
         w->n_finished = w->at;
-        if (w->journal_fd >= 0 && write(w->journal_fd, ".", 1) != 1)
-            status = w->failed = sl_fail_errno(error, "write", w->journal);
+        if (w->claim && write(w->claim->fd, ".", 1) != 1) status = w->failed = sl_fail_errno(error, "write", w->claim->journal);
         const part *p = &w->parts[w->part_at];
         if (status || w->at == w->count) break;
         if (w->at >= p->first + p->count) {
@@ -276,16 +332,25 @@ static sllm_status measure(sl_gguf_writer *w, const sl_tensor *tensors, sllm_err
     return status;
 }
 
-static sllm_status start(sl_gguf_writer *w, const char *recipe, sllm_error *error) {
-    sllm_status status = SLLM_OK;
+static sllm_status check_source(const sl_gguf_writer *w, const sl_gguf *source, sllm_error *error) {
+    const char *path;
+    for (size_t i = 0; source && i < w->n_parts; i++)
+        for (size_t k = 0; (path = sl_gguf_path(source, k)); k++)
+            if (sl_path_is_same(w->parts[i].name, path))
+                return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: is the source itself, which would be replaced: give another name",
+                               w->parts[i].name);
+    return SLLM_OK;
+}
+
+static sllm_status start(sl_gguf_writer *w, const sl_gguf_writer_params *params, sllm_error *error) {
+    const char *recipe = params->recipe;
+    sllm_status status = check_source(w, params->source, error);
     for (size_t i = 0; i < w->n_parts && !status; i++) status = check_target(w->parts[i].name, error);
-    w->resumes = recipe != NULL;
-    if (!status && recipe) status = open_journal(w, recipe, error);
+    if (!status && w->claim) status = open_journal(w, recipe, error);
     if (!status && w->n_finished && !is_intact(w)) { /* the files are gone, or somebody cut them */
         w->n_finished = 0;
-        if (ftruncate(w->journal_fd, 0) < 0) return w->failed = sl_fail_errno(error, "write", w->journal);
-        close(w->journal_fd);
-        return start(w, recipe, error);
+        if (ftruncate(w->claim->fd, 0) < 0) return w->failed = sl_fail_errno(error, "write", w->claim->journal);
+        status = open_journal(w, recipe, error);
     }
     if (status) return w->failed = status;
     w->at = w->n_finished;
@@ -298,7 +363,6 @@ static sllm_status start(sl_gguf_writer *w, const char *recipe, sllm_error *erro
 
 static void release(sl_gguf_writer *w) {
     if (w->fd >= 0) close(w->fd);
-    if (w->journal_fd >= 0) close(w->journal_fd);
     for (size_t i = 0; w->parts && i < w->n_parts; i++) {
         free(w->parts[i].name);
         free(w->parts[i].temporary);
@@ -306,7 +370,6 @@ static void release(sl_gguf_writer *w) {
     }
     free(w->parts);
     free(w->sizes);
-    free(w->journal);
     free(w->path);
     free(w);
 }
@@ -318,14 +381,15 @@ sllm_status sl_gguf_writer_new(const char *path, const sl_gguf_fields *fields, c
     *n_done = 0;
     sl_gguf_writer *w = calloc(1, sizeof *w);
     if (!w) return sl_fail_memory(error, path, sizeof *w);
-    w->fd = w->journal_fd = -1;
+    w->fd = -1;
+    w->claim = params->claim;
     w->count = count;
     w->path = strdup(path);
     sllm_status status = w->path && !fields->bytes.failed ? measure(w, tensors, error) : sl_fail_memory(error, path, 0);
-    if (!status) status = divide(w, params->split_bytes, error);
+    if (!status) status = divide(w, tensors, fields->bytes.length, params->split_bytes, error);
     if (!status) status = name_parts(w, error);
     for (size_t i = 0; i < w->n_parts && !status; i++) status = build_header(w, i, fields, tensors, error);
-    if (!status) status = start(w, params->recipe, error);
+    if (!status) status = start(w, params, error);
     if (status) {
         release(w); /* what another run is writing, or left, is not ours to remove */
         return status;
@@ -363,19 +427,19 @@ sllm_status sl_gguf_writer_finish(sl_gguf_writer *w, sllm_error *error) {
     for (size_t i = w->n_parts; i-- > 0 && !status;)
         if (rename(w->parts[i].temporary, w->parts[i].name) < 0) status = sl_fail_errno(error, "write", w->parts[i].name);
     if (status) {
-        sl_gguf_writer_abandon(w, w->resumes);
+        sl_gguf_writer_abandon(w, true);
         return status;
     }
-    if (w->journal_fd >= 0) unlink(w->journal);
+    if (w->claim) unlink(w->claim->journal);
     release(w);
     return SLLM_OK;
 }
 
 void sl_gguf_writer_abandon(sl_gguf_writer *w, bool keep) {
     if (!w) return;
-    if (!keep || !w->resumes || !w->n_finished) {
+    if (!keep || !w->claim || !w->n_finished) {
         for (size_t i = 0; i < w->n_parts && i <= w->part_at; i++) unlink(w->parts[i].temporary);
-        if (w->journal_fd >= 0) unlink(w->journal);
+        if (w->claim) unlink(w->claim->journal);
     }
     release(w);
 }

@@ -30,13 +30,30 @@ void sl_gguf_put_bools(sl_gguf_fields *fields, const char *key, const bool *item
 void sl_gguf_put_value(sl_gguf_fields *fields, const char *key, const sl_gguf_value *value); /* as read from a file */
 void sl_gguf_fields_free(sl_gguf_fields *fields);
 
+/* The right to write a file, taken before the work whose result it will hold: no other run may write it meanwhile, and what
+ * would keep it from being written is said first. */
+typedef struct sl_gguf_claim {
+    char *path;     /* as given */
+    char *target;   /* the file that it leads to, which is replaced */
+    char *journal;  /* TARGET.part.journal, locked: what of TARGET.part is finished */
+    int fd;
+} sl_gguf_claim;
+
+/* SLLM_ERROR_IO and _NOT_FOUND: a folder or device of that name, a file or folder that may not be written or is not there,
+ * another run that writes the file. is_split: `path` is only what the parts' names are made from. */
+sllm_status sl_gguf_claim_take(const char *path, bool is_split, sl_gguf_claim *claim, sllm_error *error);
+/* After the writer has ended. What was finished for a later run stays. A zero claim is allowed. */
+void sl_gguf_claim_drop(sl_gguf_claim *claim);
+
 typedef struct sl_gguf_writer sl_gguf_writer;
 
 typedef struct sl_gguf_writer_params {
-    uint64_t split_bytes; /* > 0: parts NAME-00001-of-0000N.gguf of at most so many bytes of tensors (one tensor at
+    uint64_t split_bytes; /* > 0: parts NAME-00001-of-0000N.gguf of at most so many bytes (header and one tensor at
                              least each), with split.no, split.count and split.tensors.count as llama.cpp reads them */
     const char *recipe;   /* what the contents depend on beyond the header (source hash, options): an unfinished file is
-                             taken up only when header and recipe are the same. NULL: never taken up */
+                             taken up only when header and recipe are the same. NULL: never */
+    const sl_gguf_claim *claim; /* of the path, outlives the writer; NULL: none is kept, and nothing is ever taken up */
+    const sl_gguf *source;      /* read meanwhile, so not to be replaced (SLLM_ERROR_ARGUMENT); may be NULL */
 } sl_gguf_writer_params;
 
 /* tensors [count]: name, type and shape count, in the order in which they will be written; data is not read. `path` is

@@ -399,12 +399,17 @@ const char *sl_safetensors_path(const sl_safetensors *file, size_t index) {
     return index < file->n_shards ? file->shards[index].path : NULL;
 }
 
-void sl_safetensors_let_go(const sl_safetensors *file, const void *data, uint64_t size) {
+bool sl_safetensors_holds(const sl_safetensors *file, const void *data) {
     const unsigned char *at = data;
     for (size_t i = 0; i < file->n_shards; i++) {
         const sl_mapping *m = &file->shards[i].mapping;
-        if (m->data && at >= m->data && at < m->data + m->size) sl_mapping_let_go(data, size);
+        if (m->data && at >= m->data && at < m->data + m->size) return true;
     }
+    return false;
+}
+
+void sl_safetensors_let_go(const sl_safetensors *file, const void *data, uint64_t size) {
+    if (sl_safetensors_holds(file, data)) sl_mapping_let_go(data, size);
 }
 
 uint64_t sl_safetensors_file_bytes(const sl_safetensors *file) {

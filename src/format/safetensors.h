@@ -27,6 +27,7 @@ uint64_t sl_safetensors_file_bytes(const sl_safetensors *file);     /* all shard
 const char *sl_safetensors_path(const sl_safetensors *file, size_t index);
 /* Lets the pages of data go (sl_mapping_let_go) where they are of this file; memory elsewhere is left alone. */
 void sl_safetensors_let_go(const sl_safetensors *file, const void *data, uint64_t size);
+bool sl_safetensors_holds(const sl_safetensors *file, const void *data); /* does it lie in one of the files? */
 
 /* Streaming writer of one or more tensors, declared first, written in order; a temporary file until _finish. */
 typedef struct sl_safetensors_writer sl_safetensors_writer;

@@ -158,7 +158,7 @@ static sllm_status load_weights(sl_model *model, const sllm_model_params *params
     int n_threads = params->n_threads ? params->n_threads : sl_cpu_count();
     sl_tensor *list;
     sllm_status status = sl_pool_new(n_threads < MAX_THREADS ? n_threads : MAX_THREADS, &model->pool, error);
-    if (!status && model->checkpoint && sl_json_get(model->checkpoint->config, "quantization_config")) {
+    if (!status && model->checkpoint && sl_packed_config(model->checkpoint)) {
         status = sl_packed_tensors(model->checkpoint, model->pool, &model->arena, &list, &model->n_joined, error);
         if (status) return sl_error_prefix(error, status, "%s", model->path);
         model->joined = list;

@@ -23,6 +23,20 @@ static method method_of(const sl_json *config) {
     return !strcmp(name, "gptq") ? GPTQ : !strcmp(name, "awq") ? AWQ : !strcmp(name, "bitsandbytes") ? BITSANDBYTES : NONE;
 }
 
+const sl_json *sl_packed_config(const sl_checkpoint *checkpoint) {
+    const sl_json *config = sl_json_get(checkpoint->config, "quantization_config");
+    return config && config->type == SL_JSON_OBJECT ? config : NULL;
+}
+
+void sl_packed_describe(const sl_json *config, char out[64]) {
+    int64_t bits = 4;
+    bool eight = false;
+    sl_json_int64(sl_json_get(config, "bits"), &bits);
+    sl_json_bool(sl_json_get(config, "load_in_8bit"), &eight);
+    if (method_of(config) != BITSANDBYTES) snprintf(out, 64, "%s, %d bits", method_of(config) == GPTQ ? "GPTQ" : "AWQ", (int)bits);
+    else snprintf(out, 64, "bitsandbytes, %s", eight ? "LLM.int8" : text_of(config, "bnb_4bit_quant_type", "fp4"));
+}
+
 sllm_status sl_packed_check(const sl_json *config, sllm_error *error) {
     int64_t bits = 4, group = 128;
     method m = method_of(config);
@@ -113,8 +127,8 @@ sllm_status sl_packed_tensors(const sl_checkpoint *checkpoint, sl_pool *pool, sl
                               sllm_error *error) {
     sl_packed_reader r = {.file = checkpoint->weights, .pool = pool, .arena = arena, .error = error};
     size_t count = sl_safetensors_count(r.file);
-    r.config = sl_json_get(checkpoint->config, "quantization_config");
-    method m = r.config && r.config->type == SL_JSON_OBJECT ? method_of(r.config) : NONE;
+    r.config = sl_packed_config(checkpoint);
+    method m = r.config ? method_of(r.config) : NONE;
     *n = 0;
     *list = sl_arena_array(arena, count ? count : 1, sizeof **list);
     if (!*list) return sl_fail_memory(error, "the list of tensors", count * sizeof **list);

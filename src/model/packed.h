@@ -14,7 +14,11 @@
 #include "base/pool.h"
 #include "format/checkpoint.h"
 
-/* Is config.json's quantization_config one of these? SLLM_ERROR_UNSUPPORTED names what is not known of it. */
+/* config.json's quantization_config; NULL: none (or null). */
+const sl_json *sl_packed_config(const sl_checkpoint *checkpoint);
+/* What it says in a few words: "GPTQ, 4 bits". */
+void sl_packed_describe(const sl_json *quantization_config, char out[64]);
+/* Is quantization_config one of these? SLLM_ERROR_UNSUPPORTED names what is not known of it. */
 sllm_status sl_packed_check(const sl_json *quantization_config, sllm_error *error);
 
 /* All tensors of the checkpoint, joined ones under N.weight in place of their parts: list [n], from the arena. Without

@@ -108,7 +108,7 @@ sllm_status sl_plan_file(const char *path, const sllm_plan_params *p, sllm_plan 
         if (!status) status = sl_config_from_gguf(gguf, &arena, &config, error);
     }
     sl_tensors tensors = {.gguf = gguf, .safetensors = checkpoint ? checkpoint->weights : NULL};
-    if (!status && checkpoint && sl_json_get(checkpoint->config, "quantization_config")) { /* types are known once joined */
+    if (!status && checkpoint && sl_packed_config(checkpoint)) { /* types are known once joined */
         sl_tensor *list;
         status = sl_packed_tensors(checkpoint, NULL, &arena, &list, &tensors.n, error);
         tensors.list = list;

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "model/packed.h"
 #include "model/weights.h"
 #include "quant/finite.h"
 #include "tensor/quantise.h"
@@ -49,12 +50,43 @@ static sllm_status hash_source(const sl_safetensors *file, const sl_convert_para
     return status;
 }
 
+/* ---------------------------------------------------------------- sources that others have quantised */
+
+/* Matrices that loading joined lie in memory, the others in the files. */
+static bool is_joined(const sl_model *m, const sl_convert_item *item) {
+    for (int i = 0; i < item->n_matrices; i++)
+        if (!sl_safetensors_holds(m->checkpoint->weights, item->matrices[i].data)) return true;
+    return false;
+}
+
+static sllm_status check_quantised(const sl_model *m, const sl_convert_list *list, bool allowed, sl_convert_result *result,
+                                   sllm_error *error) {
+    const sl_convert_item *first = NULL;
+    char kind[64];
+    size_t kept = 0;
+    if (!m->joined) return SLLM_OK;
+    sl_packed_describe(sl_packed_config(m->checkpoint), kind);
+    for (size_t i = 0; i < list->n; i++) {
+        const sl_convert_item *item = &list->items[i];
+        if (!item->n_matrices || !is_joined(m, item)) continue;
+        bool is_kept = item->matrices->type == item->out.type && sl_type_get(item->out.type)->is_quantised;
+        if (is_kept) kept++;
+        else if (!result->n_requantised++) first = item;
+    }
+    if (kept) sl_buffer_printf(&result->warnings, "%zu matrices are quantised (%s) and keep their values exactly\n", kept, kind);
+    if (!first || allowed) return SLLM_OK;
+    return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: is quantised already (%s; %zu tensors, the first is %s): GGUF would hold them as %s, "
+                   "with their errors; start from the original, or ask for --requantize", m->path, kind, result->n_requantised,
+                   first->out.name, sl_type_get(first->out.type)->name);
+}
+
 /* ---------------------------------------------------------------- rows */
 
 typedef struct converting {
     const sl_model *model;
     const sl_convert_params *params;
     sl_convert_result *result;
+    sl_gguf_claim claim;
     sl_gguf_writer *writer;
     uint8_t *out;            /* rows as they will be written */
     float **scratch;         /* [threads] */
@@ -177,7 +209,7 @@ static sllm_status open_writer(converting *c, const sl_convert_list *list, const
     sl_tensor *tensors = calloc(list->n, sizeof *tensors);
     for (size_t i = 0; tensors && i < list->n; i++) tensors[i] = list->items[i].out;
     sl_buffer_printf(&identity, "%s %s", c->result->source_sha256, recipe);
-    sl_gguf_writer_params params = {.split_bytes = c->params->split_bytes, .recipe = identity.data};
+    sl_gguf_writer_params params = {.split_bytes = c->params->split_bytes, .recipe = identity.data, .claim = &c->claim};
     sllm_status status = tensors && !identity.failed ? SLLM_OK : sl_fail_memory(error, "the list of tensors", 0);
     if (!status)
         status = sl_gguf_writer_new(out_path, fields, tensors, list->n, &params, &c->writer, &c->result->n_resumed, error);
@@ -238,6 +270,11 @@ static sllm_status put_fields(converting *c, const char *recipe, sl_gguf_fields 
     if (status) return sl_error_prefix(error, status, "%s", c->model->path);
     sl_gguf_put_string(fields, "sllm.source.sha256", c->result->source_sha256, strlen(c->result->source_sha256));
     sl_gguf_put_string(fields, "sllm.recipe", recipe, strlen(recipe));
+    if (c->model->joined) { /* widened matrices do not show it any more */
+        char kind[64];
+        sl_packed_describe(sl_packed_config(c->model->checkpoint), kind);
+        sl_gguf_put_string(fields, "sllm.source.quantization", kind, strlen(kind));
+    }
     return fields->bytes.failed ? sl_fail_memory(error, "the metadata", 0) : SLLM_OK;
 }
 
@@ -247,10 +284,12 @@ sllm_status sl_convert(sl_model *model, const char *recipe, const char *out_path
     sl_convert_list list = {0};
     sl_gguf_fields fields = {0};
     *result = (sl_convert_result){0};
-    sllm_status status = sl_convert_tensors(model, params->type, &list, error);
+    sllm_status status = sl_gguf_claim_take(out_path, params->split_bytes > 0, &c.claim, error);
+    if (!status) status = sl_convert_tensors(model, params->type, &list, error);
     for (size_t i = 0; i < list.n; i++) result->bytes_out += list.items[i].out.bytes;
     result->n_tensors = list.n;
     result->bytes_in = sl_safetensors_file_bytes(model->checkpoint->weights);
+    if (!status) status = check_quantised(model, &list, params->requantise, result, error);
     if (!status) status = hash_source(model->checkpoint->weights, params, result->source_sha256, error);
     if (!status) status = put_fields(&c, recipe, &fields, error);
     if (!status) status = verify(&c, &list, &fields, out_path, error);
@@ -259,6 +298,7 @@ sllm_status sl_convert(sl_model *model, const char *recipe, const char *out_path
     if (!status) status = write_all(&c, &list, error);
     if (!status) status = sl_gguf_writer_finish(c.writer, error);
     else sl_gguf_writer_abandon(c.writer, status == SLLM_ERROR_CANCELLED || status == SLLM_ERROR_IO);
+    sl_gguf_claim_drop(&c.claim);
     if (!status && params->on_progress) params->on_progress(params->user, "converting", result->bytes_out, result->bytes_out);
     for (int i = 0; c.scratch && i < sl_pool_threads(model->pool); i++) free(c.scratch[i]);
     free(c.scratch);

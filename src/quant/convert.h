@@ -16,6 +16,7 @@ typedef struct sl_convert_params {
     sl_type type;         /* of matrices: F32, F16, BF16; SL_TYPE_COUNT: as in the source */
     const char *pre;      /* pre-tokeniser's name; NULL: found by trial */
     bool allow_nonfinite; /* NaN and infinities become 0 in place of being refused */
+    bool requantise;      /* matrices that others have quantised may be widened (to f32 without a type) */
     uint64_t split_bytes; /* 0: one file */
     bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* bytes; false cancels; or NULL */
     void *user;
@@ -24,13 +25,15 @@ typedef struct sl_convert_params {
 typedef struct sl_convert_result {
     uint64_t bytes_in, bytes_out; /* of tensors */
     size_t n_tensors, n_resumed;
+    size_t n_requantised;         /* tensors that others had quantised and that are not kept as they were */
     uint64_t n_nonfinite;
     char source_sha256[65];
     sl_buffer warnings;           /* lines; the caller frees */
 } sl_convert_result;
 
 /* model: loaded from the folder with its weights. SLLM_ERROR_UNSUPPORTED: a family or a setting that a GGUF file cannot
- * say; the message names it. */
+ * say; the message names it. SLLM_ERROR_ARGUMENT: matrices that others have quantised and that no GGUF type holds exactly,
+ * without `requantise`; those that one does hold keep their values. */
 sllm_status sl_convert(sl_model *model, const char *recipe, const char *out_path, const sl_convert_params *params,
                        sl_convert_result *result, sllm_error *error);
 

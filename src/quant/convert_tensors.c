@@ -42,10 +42,10 @@ static void add_vector(sl_convert_list *l, sl_slot slot, int layer, const char *
     item->out.shape[0] = n;
 }
 
-/* F64 has no place in these files; everything else keeps its type unless another is asked for. */
+/* F64, NF4 and FP4 have no place in these files; everything else keeps its type unless another is asked for. */
 static sl_type type_of(const sl_tensor *w, sl_type wanted) {
     if (wanted != SL_TYPE_COUNT) return wanted;
-    return w->type == SL_F64 ? SL_F32 : w->type;
+    return w->type == SL_F64 || sl_type_get(w->type)->ggml_id < 0 ? SL_F32 : w->type;
 }
 
 static sl_convert_item *add_matrix(sl_convert_list *l, sl_slot slot, int layer, const sl_tensor *w, sl_type type) {

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "format/folder_write.h"
 #include "format/safetensors.h"
 #include "quant/finite.h"
@@ -21,6 +22,7 @@ typedef struct exporting {
     sl_export_result *result;
     sl_export_list list;
     sl_safetensors_writer *writer;
+    uint64_t total; /* bytes of tensors to be written */
     sllm_error *error;
 } exporting;
 
@@ -68,7 +70,7 @@ static void read_row(void *user, int64_t i, int thread) {
 }
 
 static bool goes_on(const exporting *e) {
-    return !e->params->on_progress || e->params->on_progress(e->params->user, "converting", e->result->bytes_out, e->result->bytes_in);
+    return !e->params->on_progress || e->params->on_progress(e->params->user, "converting", e->result->bytes_out, e->total);
 }
 
 static sllm_status write_rows(exporting *e, const sl_export_item *item) {
@@ -122,11 +124,12 @@ static sllm_status write_tensors(exporting *e) {
 static sllm_status check_source(exporting *e, sl_type *type) {
     const sl_tensor *first = NULL;
     *type = e->params->type;
-    for (size_t i = 0; i < e->list.n; i++)
-        for (int m = 0; m < e->list.items[i].n_matrices; m++) {
-            const sl_tensor *w = &e->list.items[i].matrices[m];
-            if (sl_type_get(w->type)->is_quantised && !e->result->n_requantised++) first = w;
-        }
+    for (size_t i = 0; i < e->list.n; i++) {
+        const sl_export_item *item = &e->list.items[i];
+        int m = 0;
+        while (m < item->n_matrices && !sl_type_get(item->matrices[m].type)->is_quantised) m++;
+        if (m < item->n_matrices && !e->result->n_requantised++) first = &item->matrices[m];
+    }
     if (first && !e->params->requantise)
         return sl_fail(e->error, SLLM_ERROR_ARGUMENT, "%s: is quantised already (%zu tensors; the first is %s, %s): a folder of it holds its "
                        "errors in a larger form; ask for --requantize to have it all the same", e->model->path, e->result->n_requantised,
@@ -169,8 +172,17 @@ static sllm_status write_config(exporting *e, const sl_folder_writer *out, sl_ty
 static sllm_status write_readme(exporting *e, const sl_folder_writer *out) {
     sl_buffer text = {0};
     if (!e->model->config.licence[0]) return SLLM_OK;
-    sl_buffer_printf(&text, "---\nlicense: %s\n---\n", e->model->config.licence);
-    if (e->model->config.name[0]) sl_buffer_printf(&text, "\n# %s\n", e->model->config.name);
+    const char *licence = e->model->config.licence;
+    sl_buffer title = {0};
+    sl_buffer_puts(&text, "---\nlicense: ");
+    if (licence[strcspn(licence, ":#\"'\\{}[],&*!|>%@`\n\r\t")]) sl_json_write_string(&text, licence, strlen(licence)); /* is YAML */
+    else sl_buffer_puts(&text, licence);
+    sl_buffer_puts(&title, e->model->config.name);
+    sl_utf8_make_line(&title);
+    sl_buffer_puts(&text, "\n---\n");
+    if (title.length) sl_buffer_printf(&text, "\n# %s\n", title.data);
+    text.failed |= title.failed;
+    sl_buffer_free(&title);
     sllm_status status = text.failed ? sl_fail_memory(e->error, "README.md", 0)
                                      : sl_folder_writer_file(out, "README.md", text.data, text.length, e->error);
     sl_buffer_free(&text);
@@ -184,7 +196,7 @@ static sllm_status write_weights(exporting *e, const sl_folder_writer *out) {
     sllm_status status = fits ? SLLM_OK : sl_fail_memory(e->error, "the list of tensors", 0);
     for (size_t i = 0; i < e->list.n && !status; i++) {
         all[i] = e->list.items[i].out;
-        e->result->bytes_in += all[i].bytes;
+        e->total += all[i].bytes;
     }
     if (!status) status = sl_safetensors_writer_new(path, all, e->list.n, &e->writer, e->error);
     free(all);
@@ -200,7 +212,7 @@ sllm_status sl_export_folder(const sl_model *model, const char *out, const sl_ex
     exporting e = {.model = model, .params = params, .result = result, .error = error};
     sl_folder_writer writer = {0};
     sl_type type = SL_F32;
-    *result = (sl_export_result){0};
+    *result = (sl_export_result){.bytes_in = model->gguf ? sl_gguf_file_bytes(model->gguf) : 0};
     sllm_status status = sl_export_tensors(model, &e.list, error);
     if (!status) status = check_source(&e, &type);
     if (!status) sl_export_list_set_type(&e.list, type);
@@ -212,7 +224,7 @@ sllm_status sl_export_folder(const sl_model *model, const char *out, const sl_ex
     if (status) sl_folder_writer_abandon(&writer);
     else status = sl_folder_writer_finish(&writer, error);
     result->n_tensors = e.list.n;
-    if (!status && params->on_progress) params->on_progress(params->user, "converting", result->bytes_in, result->bytes_in);
+    if (!status && params->on_progress) params->on_progress(params->user, "converting", e.total, e.total);
     sl_export_list_free(&e.list);
     return status;
 }

@@ -17,7 +17,7 @@ typedef struct sl_export_params {
 } sl_export_params;
 
 typedef struct sl_export_result {
-    uint64_t bytes_in, bytes_out; /* of tensors */
+    uint64_t bytes_in, bytes_out; /* of the file; of the folder's tensors */
     size_t n_tensors, n_requantised;
     uint64_t n_nonfinite;
     sl_buffer warnings;           /* lines; the caller frees */

@@ -48,13 +48,13 @@ static void scan_row(void *user, int64_t row, int thread) {
     free(x);
 }
 
-sllm_status sl_check_finite(const char *path, const sl_tensor *t, sl_pool *pool, sllm_error *error) {
+sllm_status sl_check_finite(const char *path, const sl_tensor *t, bool can_clear, sl_pool *pool, sllm_error *error) {
     scan s = {.t = t, .columns = t->n_dims ? t->shape[t->n_dims - 1] : 1};
-    if (!t->n_elements) return SLLM_OK;
+    if (!t->n_elements || !s.columns) return SLLM_OK;
     sl_pool_run(pool, (int64_t)(t->n_elements / (uint64_t)s.columns), scan_row, &s);
     uint64_t first = atomic_load(&s.first);
     if (!first) return SLLM_OK;
     return sl_fail(error, SLLM_ERROR_FORMAT, "%s: tensor %s holds a value that is not a finite number (row %" PRIu64 ", column %"
-                   PRIu64 "): the file is damaged or its training failed", path, t->name, (first - 1) / (uint64_t)s.columns,
-                   (first - 1) % (uint64_t)s.columns);
+                   PRIu64 "): the file is damaged or its training failed%s", path, t->name, (first - 1) / (uint64_t)s.columns,
+                   (first - 1) % (uint64_t)s.columns, can_clear ? "; --allow-nonfinite makes such values 0" : "");
 }

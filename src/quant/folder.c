@@ -2,8 +2,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "format/folder_write.h"
+#include "model/packed.h"
 #include "model/weights.h"
 #include "quant/finite.h"
 #include "quant/folder_int.h"
@@ -13,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t FILE_LIMIT = 1u << 30; /* of the files that are copied beside the weights */
+static const size_t CONFIG_LIMIT = 1u << 26;
 
 const char *sl_folder_dtype(sl_type type) { return type == SL_BF16 ? "bfloat16" : type == SL_F16 ? "float16" : "float32"; }
 
@@ -101,10 +103,48 @@ static sllm_status list_items(sl_folder *f) {
         f->result->n_copied += !item->is_quantised;
         status = add_parts(f, item);
     }
-    if (!status && !f->result->n_quantised)
+    if (status) return sl_error_prefix(f->error, status, "%s", f->model->path);
+    if (!f->result->n_quantised)
         status = sl_fail(f->error, SLLM_ERROR_UNSUPPORTED, "%s: none of its matrices can be quantised in this layout%s", f->model->path,
                          f->model->config.family->conv1d ? ": they are stored [in, out]" : "");
     return status;
+}
+
+static bool has_tensor(const sl_folder *f, const char *within) {
+    size_t length = strlen(within);
+    for (size_t i = 0; i < f->n; i++) {
+        const char *at = strstr(f->items[i].source->name, within);
+        if (at && at > f->items[i].source->name && at[-1] == '.' && !strcmp(at + length, ".weight")) return true;
+    }
+    return false;
+}
+
+int sl_folder_skipped(const sl_folder *f, char names[SL_FOLDER_SKIPPED][SL_NAME_SIZE]) {
+    static const sl_slot slots[SL_FOLDER_SKIPPED] = {SL_SLOT_ROUTER, SL_SLOT_SHARED_ROUTER};
+    int n = 0;
+    for (size_t k = 0; f->model->config.n_experts > 0 && k < SL_FOLDER_SKIPPED; k++) {
+        char *name = names[n];
+        if (!sl_weights_name(f->model->config.family->names, slots[k], 0, 0, "", name)) continue;
+        const char *mark = strstr(name, ".0."); /* after the block's number */
+        if (mark) memmove(name, mark + 3, strlen(mark + 3) + 1);
+        n += mark && has_tensor(f, name);
+    }
+    return n;
+}
+
+void sl_folder_put_skipped(const sl_folder *f, sl_buffer *out) {
+    char names[SL_FOLDER_SKIPPED][SL_NAME_SIZE];
+    int n = sl_folder_skipped(f, names);
+    if (!n) {
+        sl_buffer_puts(out, "null");
+        return;
+    }
+    sl_buffer_puts(out, "[\"lm_head\"");
+    for (int i = 0; i < n; i++) {
+        sl_json_comma(out);
+        sl_json_write_string(out, names[i], strlen(names[i]));
+    }
+    sl_buffer_putc(out, ']');
 }
 
 /* ---------------------------------------------------------------- tensors */
@@ -173,14 +213,11 @@ static sllm_status copy_files(const sl_folder *f, const sl_folder_writer *out) {
     DIR *directory = opendir(f->model->checkpoint->path);
     if (!directory) return sl_fail_errno(f->error, "open", f->model->checkpoint->path);
     for (const struct dirent *e; !status && (e = readdir(directory));) {
-        sl_buffer bytes = {0};
         if (!is_copied(e->d_name)) continue;
         if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, e->d_name))
             status = sl_fail(f->error, SLLM_ERROR_ARGUMENT, "the path of %s is too long", e->d_name);
         if (status || !sl_path_is_file(from)) continue;
-        status = sl_file_read(from, FILE_LIMIT, &bytes, f->error);
-        if (!status) status = sl_folder_writer_file(out, e->d_name, bytes.data, bytes.length, f->error);
-        sl_buffer_free(&bytes);
+        status = sl_folder_writer_copy(out, e->d_name, from, f->error);
     }
     closedir(directory);
     return status;
@@ -192,7 +229,7 @@ static sllm_status write_config(const sl_folder *f, const sl_folder_writer *writ
     sl_buffer text = {0}, out = {0};
     if (!sl_path_join(from, sizeof from, f->model->checkpoint->path, "config.json"))
         return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "the path of config.json is too long");
-    sllm_status status = sl_file_read(from, FILE_LIMIT, &text, f->error);
+    sllm_status status = sl_file_read(from, CONFIG_LIMIT, &text, f->error);
     size_t end = text.length;
     while (end && text.data[end - 1] != '}') end--;
     if (!status && end) { /* it was parsed when the model was loaded: an object, not empty */
@@ -216,7 +253,7 @@ static sllm_status check_source(const sl_folder *f) {
     const sl_model *m = f->model;
     if (!m->checkpoint || !m->weights)
         return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "%s: folders of this kind are made from checkpoint folders", m->path);
-    if (m->joined && sl_json_get(m->checkpoint->config, "quantization_config"))
+    if (sl_packed_config(m->checkpoint))
         return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "%s: is quantised already: quantise the f16 or bf16 original", m->path);
     return SLLM_OK;
 }
@@ -233,9 +270,9 @@ static sllm_status begin_solving(sl_folder *f) {
                              .user = f, .on_progress = p->on_progress, .progress_user = p->user};
     sllm_status status = SLLM_OK;
     for (size_t i = 0; i < f->n && !status; i++)
-        if (f->items[i].is_quantised) {
+        if (sl_type_get(f->items[i].source->type)->is_float) {
             const sl_tensor *t = f->items[i].source;
-            status = sl_check_finite(f->model->path, t, f->model->pool, f->error);
+            status = sl_check_finite(f->model->path, t, false, f->model->pool, f->error);
             sl_safetensors_let_go(f->model->checkpoint->weights, t->data, t->bytes);
         }
     if (!status && p->method != SL_METHOD_ROUND) status = sl_solve_new(f->model, &solve, &f->solve, f->error);
@@ -255,13 +292,14 @@ static sllm_status open_writer(sl_folder *f, const sl_folder_writer *out) {
 }
 
 static sllm_status write_folder(sl_folder *f, const sl_folder_writer *out) {
-    sllm_status status = open_writer(f, out);
+    sllm_status status = copy_files(f, out); /* what is quick, and can fail, first */
+    if (!status) status = write_config(f, out);
+    if (!status) status = open_writer(f, out);
     if (!status) status = begin_solving(f);
     if (!status) status = write_tensors(f);
-    if (!status) status = sl_safetensors_writer_finish(f->writer, f->error);
-    else sl_safetensors_writer_abandon(f->writer);
-    if (!status) status = copy_files(f, out);
-    return status ? status : write_config(f, out);
+    if (!status) return sl_safetensors_writer_finish(f->writer, f->error);
+    if (f->writer) sl_safetensors_writer_abandon(f->writer);
+    return status;
 }
 
 sllm_status sl_quantise_folder(sl_model *model, const char *out, const sl_folder_params *params, sl_folder_result *result,
@@ -278,6 +316,7 @@ sllm_status sl_quantise_folder(sl_model *model, const char *out, const sl_folder
         else status = sl_folder_writer_finish(&writer, error);
     }
     if (!status && params->on_progress) params->on_progress(params->user, "quantising", result->bytes_in, result->bytes_in);
+    result->solved = sl_solve_count(f.solve);
     sl_solve_free(f.solve);
     sl_arena_free(&f.arena);
     return status;

@@ -1,5 +1,6 @@
 /* A checkpoint folder written again with its blocks' matrices in 4 or 8 bits, as bitsandbytes, GPTQ or AWQ lay them out:
- * what transformers and the engines of the Python stack read. Everything else of the folder is copied. */
+ * what transformers and the engines of the Python stack read. The other files of the folder (not subfolders, hidden files
+ * and weights in other forms) and its other tensors are copied. */
 #ifndef SL_QUANT_FOLDER_H
 #define SL_QUANT_FOLDER_H
 
@@ -29,6 +30,7 @@ typedef struct sl_folder_params {
 typedef struct sl_folder_result {
     uint64_t bytes_in, bytes_out; /* of tensors */
     size_t n_quantised, n_copied; /* tensors */
+    sl_solve_counts solved;       /* with a method */
 } sl_folder_result;
 
 /* model: loaded from a folder of float weights. out: a folder that does not exist, or is empty; it appears when it is

@@ -116,7 +116,8 @@ void sl_folder_bnb_config(const sl_folder *f, sl_buffer *out) {
     sl_json_put_bool(out, "bnb_4bit_use_double_quant", f->params->double_quant);
     sl_json_put_bool(out, "llm_int8_enable_fp32_cpu_offload", false);
     sl_json_put_bool(out, "llm_int8_has_fp16_weight", false);
-    sl_json_put_string(out, "llm_int8_skip_modules", NULL);
+    sl_json_key(out, "llm_int8_skip_modules");
+    sl_folder_put_skipped(f, out);
     sl_json_key(out, "llm_int8_threshold");
     sl_buffer_puts(out, "6.0"); /* transformers insists on the point */
     sl_json_put_bool(out, "load_in_4bit", true);

@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "format/safetensors.h"
+#include "model/weights.h"
 #include "quant/folder.h"
 
 enum { SL_FOLDER_PARTS = 8 };
@@ -43,6 +44,13 @@ sl_target sl_folder_ints_target(const sl_folder *f);
 sllm_status sl_folder_ints_parts(sl_folder *f, sl_folder_item *item);
 sllm_status sl_folder_ints_write(sl_folder *f, const sl_folder_item *item);
 void sl_folder_ints_config(const sl_folder *f, sl_buffer *out);
+
+/* The products of a mixture's blocks that stay as they are (routers), by their names within a block: names
+ * [returned]. What reads these folders would otherwise take them for quantised. */
+enum { SL_FOLDER_SKIPPED = 2 };
+int sl_folder_skipped(const sl_folder *f, char names[SL_FOLDER_SKIPPED][SL_NAME_SIZE]);
+/* The same as a JSON list with lm_head; null where there are none, which means lm_head too. */
+void sl_folder_put_skipped(const sl_folder *f, sl_buffer *out);
 
 /* "bfloat16", "float16", "float32": what torch calls the source's type. */
 const char *sl_folder_dtype(sl_type type);

@@ -15,6 +15,14 @@ sl_target sl_folder_ints_target(const sl_folder *f) {
     return (sl_target){.type = SL_TYPE_COUNT, .grid = {is_awq(f) ? 4 : f->params->bits, f->params->group, !is_awq(f)}};
 }
 
+/* 128, 64 or 32: the largest that divides the rows of all matrices. */
+static int group_that_fits(const sl_folder *f) {
+    int group = 128;
+    for (size_t i = 0; i < f->n; i++)
+        while (f->items[i].is_quantised && group > 32 && f->items[i].source->shape[1] % group) group /= 2;
+    return group;
+}
+
 sllm_status sl_folder_ints_parts(sl_folder *f, sl_folder_item *item) {
     const sl_tensor *t = item->source;
     int bits = sl_folder_ints_target(f).grid.bits, per = 32 / bits;
@@ -24,7 +32,7 @@ sllm_status sl_folder_ints_parts(sl_folder *f, sl_folder_item *item) {
                        "only", t->name, (long long)rows, (long long)columns, per);
     if (columns % group)
         return sl_fail(f->error, SLLM_ERROR_ARGUMENT, "tensor %s: rows of %lld are no multiple of groups of %lld; --group-size %d fits "
-                       "them", t->name, (long long)columns, (long long)group, columns % 128 == 0 ? 128 : columns % 64 == 0 ? 64 : 32);
+                       "all", t->name, (long long)columns, (long long)group, group_that_fits(f));
     int64_t groups = columns / group;
     bool fits = sl_folder_part(f, item, ".weight", ".qweight", SL_I32, is_awq(f) ? columns : columns / per,
                                is_awq(f) ? rows / per : rows) &&
@@ -140,6 +148,26 @@ sllm_status sl_folder_ints_write(sl_folder *f, const sl_folder_item *item) {
     return status;
 }
 
+/* GPTQModel's way to leave modules alone: "-:" and a regular expression over their names. */
+static void put_dynamic(const sl_folder *f, sl_buffer *out) {
+    char names[SL_FOLDER_SKIPPED][SL_NAME_SIZE];
+    int n = sl_folder_skipped(f, names);
+    if (!n) return;
+    sl_json_key(out, "dynamic");
+    sl_buffer_putc(out, '{');
+    for (int i = 0; i < n; i++) {
+        sl_buffer rule = {0};
+        sl_buffer_puts(&rule, "-:.*\\.");
+        for (const char *at = names[i]; *at; at++) sl_buffer_printf(&rule, *at == '.' ? "\\%c" : "%c", *at);
+        sl_buffer_putc(&rule, '$');
+        sl_json_key(out, rule.failed ? "" : rule.data);
+        sl_buffer_puts(out, "{}");
+        out->failed |= rule.failed;
+        sl_buffer_free(&rule);
+    }
+    sl_buffer_putc(out, '}');
+}
+
 void sl_folder_ints_config(const sl_folder *f, sl_buffer *out) {
     sl_target target = sl_folder_ints_target(f);
     sl_buffer_putc(out, '{');
@@ -149,7 +177,8 @@ void sl_folder_ints_config(const sl_folder *f, sl_buffer *out) {
     if (is_awq(f)) {
         sl_json_put_string(out, "version", "gemm");
         sl_json_put_bool(out, "zero_point", true);
-        sl_json_put_string(out, "modules_to_not_convert", NULL);
+        sl_json_key(out, "modules_to_not_convert");
+        sl_folder_put_skipped(f, out);
     } else {
         sl_json_put_string(out, "checkpoint_format", "gptq");
         sl_json_put_bool(out, "desc_act", f->params->act_order);
@@ -158,6 +187,7 @@ void sl_folder_ints_config(const sl_folder *f, sl_buffer *out) {
         sl_json_put_bool(out, "static_groups", false);
         sl_json_put_bool(out, "lm_head", false);
         sl_json_put_float(out, "damp_percent", SL_SOLVE_DAMP);
+        put_dynamic(f, out);
     }
     sl_buffer_putc(out, '}');
 }

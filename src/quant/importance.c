@@ -1,6 +1,7 @@
 #include "quant/importance_int.h"
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "model/timeline.h"
 #include "model/weights.h"
 
@@ -74,6 +75,13 @@ const float *sl_importance_get(const sl_importance *im, const char *name, int ex
     if (e->n_columns != n_columns) return NULL;
     int m = e->n_matrices == 1 ? 0 : expert;
     return m >= 0 && m < e->n_matrices && e->counts[m] > 0 ? e->means + m * n_columns : NULL;
+}
+
+bool sl_importance_columns(const sl_importance *im, const char *name, int64_t *n_columns) {
+    uint64_t index;
+    if (!sl_map_get(&im->names, name, strlen(name), &index)) return false;
+    *n_columns = im->entries[index].n_columns;
+    return true;
 }
 
 /* ---------------------------------------------------------------- measuring */
@@ -222,6 +230,15 @@ static sllm_status run_chunks(collector *k, const int32_t *ids, int n_chunks, in
     return status;
 }
 
+static sllm_status note_dataset(sl_importance *im, const char *dataset, sllm_error *error) {
+    sl_buffer line = {0};
+    sl_buffer_puts(&line, dataset ? dataset : "text");
+    sl_utf8_make_line(&line);
+    if (!line.failed) im->dataset = sl_arena_copy(&im->arena, line.data, line.length);
+    sl_buffer_free(&line);
+    return im->dataset ? SLLM_OK : sl_fail_memory(error, "a name", 0);
+}
+
 sllm_status sl_importance_collect(const sl_model *model, const int32_t *ids, size_t n, int n_ctx, const char *dataset,
                                   bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total),
                                   void *user, sl_importance **importance, sllm_error *error) {
@@ -234,9 +251,10 @@ sllm_status sl_importance_collect(const sl_model *model, const int32_t *ids, siz
     if (!status) {
         (*importance)->chunk_size = n_ctx;
         (*importance)->n_chunks = (int)(n / (size_t)n_ctx);
-        if (dataset) (*importance)->dataset = sl_arena_copy(&(*importance)->arena, dataset, strlen(dataset));
-        status = run_chunks(&k, ids, (*importance)->n_chunks, n_ctx, on_progress, user, error);
+        status = note_dataset(*importance, dataset, error);
     }
+    if (!status)
+        status = run_chunks(&k, ids, (*importance)->n_chunks, n_ctx, on_progress, user, error);
     if (!status) status = keep_all(&k, *importance, error);
     sl_arena_free(&k.arena);
     if (status) {

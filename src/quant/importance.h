@@ -4,6 +4,7 @@
 #ifndef SL_QUANT_IMPORTANCE_H
 #define SL_QUANT_IMPORTANCE_H
 
+#include "format/gguf_write.h"
 #include "model/model.h"
 
 typedef struct sl_importance sl_importance;
@@ -17,11 +18,14 @@ sllm_status sl_importance_collect(const sl_model *model, const int32_t *ids, siz
 /* SLLM_ERROR_FORMAT: damaged, or values that are negative or not finite. */
 sllm_status sl_importance_read(const char *path, sl_importance **importance, sllm_error *error);
 sllm_status sl_importance_read_memory(const void *data, size_t size, sl_importance **importance, sllm_error *error);
-sllm_status sl_importance_write(const sl_importance *importance, const char *path, sllm_error *error);
+sllm_status sl_importance_write(const sl_importance *importance, const sl_gguf_claim *claim, sllm_error *error);
 void sl_importance_free(sl_importance *importance); /* NULL is allowed */
 
 /* Mean square [n_columns] of what meets the columns of a tensor (its name as in GGUF files), for expert 0 .. n - 1 of a
  * stack, otherwise 0. NULL: unknown tensor, another width, or an expert that the text never reached. */
 const float *sl_importance_get(const sl_importance *importance, const char *tensor_name, int expert, int64_t n_columns);
+
+/* The columns that the file knows a tensor with; false: not at all. */
+bool sl_importance_columns(const sl_importance *importance, const char *tensor_name, int64_t *n_columns);
 
 #endif

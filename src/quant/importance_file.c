@@ -123,8 +123,9 @@ sllm_status sl_importance_read(const char *path, sl_importance **importance, sll
     return status ? sl_error_prefix(error, status, "%s", path) : SLLM_OK;
 }
 
-static sllm_status write_tensors(const sl_importance *im, const char *path, const sl_gguf_fields *fields, sllm_error *error) {
-    static const sl_gguf_writer_params params = {0};
+static sllm_status write_tensors(const sl_importance *im, const sl_gguf_claim *claim, const sl_gguf_fields *fields, sllm_error *error) {
+    const sl_gguf_writer_params params = {.claim = claim};
+    const char *path = claim->path;
     sl_gguf_writer *writer = NULL;
     sl_arena names = {0};
     size_t done;
@@ -156,14 +157,14 @@ static sllm_status write_tensors(const sl_importance *im, const char *path, cons
     return status;
 }
 
-sllm_status sl_importance_write(const sl_importance *im, const char *path, sllm_error *error) {
+sllm_status sl_importance_write(const sl_importance *im, const sl_gguf_claim *claim, sllm_error *error) {
     sl_gguf_fields fields = {0};
     const char *dataset = im->dataset ? im->dataset : "text";
     sl_gguf_put_string(&fields, "general.type", "imatrix", 7);
     sl_gguf_put_strings(&fields, "imatrix.datasets", &dataset, NULL, 1);
     sl_gguf_put_u32(&fields, "imatrix.chunk_count", (uint32_t)im->n_chunks);
     sl_gguf_put_u32(&fields, "imatrix.chunk_size", (uint32_t)im->chunk_size);
-    sllm_status status = write_tensors(im, path, &fields, error);
+    sllm_status status = write_tensors(im, claim, &fields, error);
     sl_gguf_fields_free(&fields);
     return status;
 }

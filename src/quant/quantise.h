@@ -6,7 +6,7 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/pool.h"
-#include "format/gguf.h"
+#include "format/gguf_write.h"
 #include "quant/importance.h"
 #include "quant/mix.h"
 #include "quant/solve.h"
@@ -30,6 +30,7 @@ typedef struct sl_quantise_params {
     sl_method method;                /* GPTQ and AWQ: `solve` is asked for the tensors of blocks, which come in order then */
     sl_solve *solve;                 /* NULL with SL_METHOD_ROUND */
     uint64_t split_bytes;            /* 0: one file */
+    const sl_gguf_claim *claim;      /* of the file to be written */
     bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* false cancels */
     void *user;
 } sl_quantise_params;
@@ -40,20 +41,22 @@ typedef struct sl_quantise_item {
     sl_type wanted; /* before the shape was looked at */
     sl_type type;   /* what is written */
     bool changes;   /* otherwise the bytes are copied */
+    bool is_fixed;  /* by a rule: no search gives it another type */
 } sl_quantise_item;
 
 typedef struct sl_quantise_plan {
     const sl_gguf *source;
     const char *path;        /* of the source */
+    bool was_quantised;      /* by others, before its matrices were widened (convert.h) */
     sl_mix_model model;
     sl_quantise_item *items; /* [n], in the file's order; with a method, what belongs to no block first, then block by block */
     size_t n;
     sl_arena arena;
 } sl_quantise_plan;
 
-/* Chooses the types. SLLM_ERROR_ARGUMENT: a rule that matches no tensor, or whose type the shape cannot hold, or a file
- * that is quantised already without `requantise` (the message names the first tensor and how many there are). The plan
- * borrows the file. */
+/* Chooses the types. SLLM_ERROR_ARGUMENT: a rule that matches no tensor, or whose type the shape cannot hold, or that gives a
+ * vector a type; a file that is quantised already without `requantise` (the message names the first tensor and how many there
+ * are); importance of another model. The plan borrows the file. */
 sllm_status sl_quantise_plan_new(const sl_gguf *source, const char *path, const sl_quantise_params *params,
                                  sl_quantise_plan *plan, sllm_error *error);
 void sl_quantise_plan_free(sl_quantise_plan *plan);
@@ -61,19 +64,24 @@ void sl_quantise_plan_free(sl_quantise_plan *plan);
 void sl_quantise_plan_set(sl_quantise_plan *plan, size_t i, sl_type type);
 /* What sl_solve_params.target asks of a plan (user). */
 bool sl_quantise_plan_target(void *plan, const void *data, sl_target *target);
+/* Quantised before, in this form or another. */
+bool sl_quantise_was_quantised(const sl_quantise_plan *plan, const sl_quantise_item *item);
 uint64_t sl_quantise_item_bytes(const sl_quantise_item *item); /* as written */
 uint64_t sl_quantise_plan_bytes(const sl_quantise_plan *plan); /* of all tensors as written */
 
 /* What came of it. */
 typedef struct sl_quantise_result {
-    uint64_t bytes_in, bytes_out; /* of tensors */
+    uint64_t bytes_in, bytes_out; /* of the files */
     uint64_t n_weights;           /* of tensors that were quantised or kept as matrices */
     uint64_t n_nonfinite;         /* values that were made 0 */
     size_t n_requantised;         /* tensors quantised from a quantised form */
+    sl_solve_counts solved;       /* with a method */
+    size_t n_unweighted;          /* tensors quantised without importance though there is some for others */
+    const char *unweighted;       /* the name of the first; the source's */
     size_t n_resumed;             /* tensors that an earlier run had finished */
 } sl_quantise_result;
 
-/* SLLM_ERROR_FORMAT names the tensor and element of the first value that is not finite, of tensors that change. */
+/* SLLM_ERROR_FORMAT names the tensor and element of the first value that is not finite. */
 sllm_status sl_quantise_check_finite(const sl_quantise_plan *plan, sl_pool *pool, sllm_error *error);
 
 /* Writes the file. SLLM_ERROR_FORMAT names the tensor and element of a value that is not finite; SLLM_ERROR_CANCELLED and

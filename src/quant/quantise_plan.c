@@ -91,12 +91,16 @@ static sllm_status apply_rules(sl_quantise_plan *plan, const sl_quantise_params 
             n++;
             if (!sl_role_is_quantised(item->role, item->source->n_dims) && strpbrk(rule->pattern, "*?["))
                 continue; /* norms, routers: only by their full name */
+            if (item->source->n_dims < 2 && rule->type != SL_F32)
+                return sl_fail(error, SLLM_ERROR_ARGUMENT, "--tensor %s=%s: %s is a vector, which GGUF files keep as F32", rule->pattern,
+                               info->name, item->source->name);
             if (columns_of(item->source) % info->block)
                 return sl_fail(error, SLLM_ERROR_ARGUMENT, "--tensor %s=%s: rows of %s have %lld values, which are no "
                                "multiple of its blocks of %d; %s would fit", rule->pattern, info->name,
                                item->source->name, (long long)columns_of(item->source), info->block,
                                sl_type_get(sl_mix_fallback(rule->type, columns_of(item->source)))->name);
             set_type(item, rule->type);
+            item->is_fixed = true;
         }
         if (!n) return sl_fail(error, SLLM_ERROR_ARGUMENT, "--tensor %s=%s: no tensor has such a name; `sllm inspect "
                                "FILE` lists them", rule->pattern, info->name);
@@ -105,6 +109,28 @@ static sllm_status apply_rules(sl_quantise_plan *plan, const sl_quantise_params 
 }
 
 /* ---------------------------------------------------------------- the whole */
+
+bool sl_quantise_was_quantised(const sl_quantise_plan *plan, const sl_quantise_item *item) {
+    return sl_type_get(item->source->type)->is_quantised || (plan->was_quantised && item->role.layer >= 0 && item->source->n_dims > 1);
+}
+
+/* Measured on another model, importance would be passed over without a word. */
+static sllm_status check_importance(const sl_quantise_plan *plan, const sl_importance *importance, sllm_error *error) {
+    size_t n = 0, known = 0;
+    for (size_t i = 0; importance && i < plan->n; i++) {
+        const sl_quantise_item *item = &plan->items[i];
+        int64_t columns;
+        if (!item->changes || !sl_role_is_quantised(item->role, item->source->n_dims)) continue;
+        n++;
+        if (!sl_importance_columns(importance, item->source->name, &columns)) continue;
+        known++;
+        if (columns != columns_of(item->source))
+            return sl_fail(error, SLLM_ERROR_ARGUMENT, "the importance file is of another model: %s has %lld columns there and %lld here",
+                           item->source->name, (long long)columns, (long long)columns_of(item->source));
+    }
+    if (known || !n) return SLLM_OK;
+    return sl_fail(error, SLLM_ERROR_ARGUMENT, "the importance file is of another model: it knows none of the %zu tensors", n);
+}
 
 static sllm_status check_sources(const sl_quantise_plan *plan, const sl_quantise_params *params, sllm_error *error) {
     const sl_quantise_item *first = NULL;
@@ -115,7 +141,7 @@ static sllm_status check_sources(const sl_quantise_plan *plan, const sl_quantise
         if (item->changes && !from->is_float)
             return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "%s: tensor %s holds %s values, which are no weights",
                            plan->path, item->source->name, from->name);
-        if (!item->changes || !from->is_quantised) continue;
+        if (!item->changes || !sl_quantise_was_quantised(plan, item)) continue;
         if (!first) first = item;
         n++;
     }
@@ -140,6 +166,8 @@ sllm_status sl_quantise_plan_new(const sl_gguf *source, const char *path, const 
                                  sl_quantise_plan *plan, sllm_error *error) {
     *plan = (sl_quantise_plan){.source = source, .path = path, .n = sl_gguf_tensor_count(source)};
     if (!plan->n) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: holds no tensors", path);
+    sl_gguf_value before;
+    plan->was_quantised = sl_gguf_find(source, "sllm.source.quantization", &before);
     plan->model = look_at(source, params->importance != NULL);
     plan->items = sl_arena_array(&plan->arena, plan->n, sizeof *plan->items);
     if (!plan->items) return sl_fail_memory(error, "the list of tensors", plan->n * sizeof *plan->items);
@@ -151,6 +179,7 @@ sllm_status sl_quantise_plan_new(const sl_gguf *source, const char *path, const 
     if (params->method != SL_METHOD_ROUND && !sort_by_block(plan)) return sl_fail_memory(error, "the list of tensors", 0);
     sllm_status status = apply_rules(plan, params, error);
     if (!status) status = check_sources(plan, params, error);
+    if (!status) status = check_importance(plan, params->importance, error);
     if (status) sl_quantise_plan_free(plan);
     return status;
 }

@@ -55,11 +55,11 @@ static sllm_status refuse_nonfinite(const portion *p, uint64_t element, sllm_err
 
 sllm_status sl_quantise_check_finite(const sl_quantise_plan *plan, sl_pool *pool, sllm_error *error) {
     sllm_status status = SLLM_OK;
-    for (size_t i = 0; i < plan->n && !status; i++)
-        if (plan->items[i].changes) {
-            status = sl_check_finite(plan->path, plan->items[i].source, pool, error);
-            sl_mapping_let_go(plan->items[i].source->data, plan->items[i].source->bytes);
-        }
+    for (size_t i = 0; i < plan->n && !status; i++) {
+        const sl_tensor *t = plan->items[i].source;
+        if (sl_type_get(t->type)->is_float) status = sl_check_finite(plan->path, t, false, pool, error);
+        sl_mapping_let_go(t->data, t->bytes);
+    }
     return status;
 }
 
@@ -110,7 +110,8 @@ static bool goes_on(writing *w, uint64_t done) {
 
 static sllm_status quantise_tensor(writing *w, const sl_quantise_item *item, sllm_error *error) {
     const sl_tensor *t = item->source;
-    portion p = {.w = w, .item = item, .columns = t->shape[t->n_dims - 1], .matrix_rows = t->shape[t->n_dims - 2]};
+    portion p = {.w = w, .item = item, .columns = t->shape[t->n_dims - 1],
+                 .matrix_rows = t->n_dims > 1 ? t->shape[t->n_dims - 2] : 1};
     p.rows = (int64_t)(t->n_elements / (uint64_t)p.columns);
     sl_type_bytes(t->type, (uint64_t)p.columns, &p.in_bytes);
     sl_type_bytes(item->type, (uint64_t)p.columns, &p.out_bytes);
@@ -133,9 +134,17 @@ static sllm_status quantise_tensor(writing *w, const sl_quantise_item *item, sll
     return status;
 }
 
-static sllm_status copy_tensor(writing *w, const sl_tensor *t, sllm_error *error) {
+/* Values that are not finite are no better where nothing is rounded. Floats can be made 0; a block with a scale that is not
+ * finite cannot be told from its neighbours' and is refused. */
+static sllm_status copy_tensor(writing *w, const sl_quantise_item *item, sllm_error *error) {
     const uint64_t step = 16u << 20;
-    sllm_status status = SLLM_OK;
+    const sl_tensor *t = item->source;
+    const sl_type_info *info = sl_type_get(t->type);
+    sllm_status status = info->is_float ? sl_check_finite(w->path, t, !info->is_quantised, w->pool, error) : SLLM_OK;
+    if (status && w->params->allow_nonfinite && !info->is_quantised && sl_type_is_written(t->type)) {
+        if (error) *error = (sllm_error){0};
+        return quantise_tensor(w, item, error);
+    }
     for (uint64_t at = 0; at < t->bytes && !status; at += step) {
         uint64_t n = t->bytes - at < step ? t->bytes - at : step;
         if (!goes_on(w, at)) return sl_fail(error, SLLM_ERROR_CANCELLED, "interrupted at tensor %s", t->name);
@@ -228,23 +237,29 @@ static void put_fields(const sl_quantise_plan *plan, const sl_quantise_params *p
     sl_buffer_free(&text);
 }
 
-/* The source as it is now: an unfinished file is taken up only if nothing of this has changed. */
-static void put_identity(sl_buffer *out, const char *path, const char *recipe) {
+static void put_stat(sl_buffer *out, const char *path) {
     struct stat s;
     if (!stat(path, &s))
         sl_buffer_printf(out, "%lld %lld.%09ld %llu %llu ", (long long)s.st_size, (long long)s.st_mtim.tv_sec,
                          s.st_mtim.tv_nsec, (unsigned long long)s.st_ino, (unsigned long long)s.st_dev);
-    sl_buffer_printf(out, "%s %s", path, recipe);
+}
+
+/* The source as it is now: an unfinished file is taken up only if nothing of this has changed. A folder's GGUF form is made
+ * anew for each run; the hash of its source is in the header. */
+static void put_identity(sl_buffer *out, const sl_quantise_plan *plan, const char *recipe) {
+    if (sl_path_is_directory(plan->path)) put_stat(out, plan->path);
+    else for (size_t i = 0; sl_gguf_path(plan->source, i); i++) put_stat(out, sl_gguf_path(plan->source, i));
+    sl_buffer_printf(out, "%s %s", plan->path, recipe);
 }
 
 static sllm_status open_writer(writing *w, const sl_quantise_plan *plan, const char *recipe, const char *out_path,
                                size_t *n_done, sllm_error *error) {
     sl_gguf_fields fields = {0};
     sl_buffer identity = {0};
-    sl_gguf_writer_params params = {.split_bytes = w->params->split_bytes};
+    sl_gguf_writer_params params = {.split_bytes = w->params->split_bytes, .claim = w->params->claim, .source = plan->source};
     sl_tensor *tensors = calloc(plan->n, sizeof *tensors);
     put_fields(plan, w->params, recipe, &fields);
-    put_identity(&identity, plan->path, recipe);
+    put_identity(&identity, plan, recipe);
     for (size_t i = 0; tensors && i < plan->n; i++) {
         tensors[i] = *plan->items[i].source;
         tensors[i].type = plan->items[i].type;
@@ -260,6 +275,14 @@ static sllm_status open_writer(writing *w, const sl_quantise_plan *plan, const c
     return status;
 }
 
+static void count_item(writing *w, const sl_quantise_plan *plan, const sl_quantise_item *item) {
+    int64_t columns;
+    w->result->n_requantised += sl_quantise_was_quantised(plan, item);
+    if (!w->params->importance || !sl_type_get(item->type)->is_quantised) return;
+    if (sl_importance_columns(w->params->importance, item->source->name, &columns)) return;
+    if (!w->result->n_unweighted++) w->result->unweighted = item->source->name;
+}
+
 static sllm_status write_tensors(writing *w, const sl_quantise_plan *plan, size_t from, sllm_error *error) {
     sllm_status status = SLLM_OK;
     for (size_t i = 0; i < plan->n && !status; i++) {
@@ -267,9 +290,9 @@ static sllm_status write_tensors(writing *w, const sl_quantise_plan *plan, size_
         bool written = false;
         if (i >= from && w->params->solve && item->role.layer >= 0) status = write_solved(w, item, &written, error);
         if (i >= from && !written && !status)
-            status = item->changes ? quantise_tensor(w, item, error) : copy_tensor(w, item->source, error);
+            status = item->changes ? quantise_tensor(w, item, error) : copy_tensor(w, item, error);
         w->done += item->source->bytes;
-        if (!status && item->changes && sl_type_get(item->source->type)->is_quantised) w->result->n_requantised++;
+        if (!status && item->changes) count_item(w, plan, item);
     }
     return status;
 }
@@ -278,17 +301,19 @@ sllm_status sl_quantise_write(const sl_quantise_plan *plan, const sl_quantise_pa
                               const char *out_path, sl_pool *pool, sl_quantise_result *result, sllm_error *error) {
     writing w = {.params = params, .path = plan->path, .pool = pool, .result = result};
     size_t n_done = 0;
-    *result = (sl_quantise_result){.bytes_out = sl_quantise_plan_bytes(plan)};
+    *result = (sl_quantise_result){0};
     for (size_t i = 0; i < plan->n; i++) {
         const sl_tensor *t = plan->items[i].source;
         w.total += t->bytes;
         if (sl_role_is_quantised(plan->items[i].role, t->n_dims)) result->n_weights += t->n_elements;
     }
-    result->bytes_in = w.total;
+    result->bytes_in = sl_gguf_file_bytes(plan->source);
     sllm_status status = allocate(&w, plan, error);
     if (!status) status = open_writer(&w, plan, recipe, out_path, &n_done, error);
     result->n_resumed = n_done;
+    if (!status) result->bytes_out = sl_gguf_writer_bytes(w.writer);
     if (!status) status = write_tensors(&w, plan, n_done, error);
+    result->solved = sl_solve_count(params->solve);
     release(&w);
     if (!status && params->on_progress) params->on_progress(params->user, "quantising", w.total, w.total);
     if (!status) return sl_gguf_writer_finish(w.writer, error);

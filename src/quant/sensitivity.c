@@ -73,7 +73,7 @@ static void swap_everywhere(sl_weights *w, const sl_config *c, const void *from,
 }
 
 bool sl_sensitivity_chooses(const sl_quantise_item *item) {
-    return item->changes && sl_role_is_quantised(item->role, item->source->n_dims);
+    return item->changes && !item->is_fixed && sl_role_is_quantised(item->role, item->source->n_dims);
 }
 
 /* ---------------------------------------------------------------- errors of types */

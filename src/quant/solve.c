@@ -239,6 +239,13 @@ static void leave_block(sl_solve *s) {
     s->n_matrices = s->n_meetings = s->n_vectors = 0;
 }
 
+/* An input that is not finite shows on the diagonal. */
+static bool is_finite(const sl_gram *g) {
+    for (int64_t i = 0; i < g->n; i++)
+        if (!isfinite(g->h[i * g->n + i])) return false;
+    return true;
+}
+
 static sllm_status run_passes(sl_solve *s, int layer, sllm_error *error) {
     sllm_status status = SLLM_OK;
     while (begin_pass(s, &status, error)) {
@@ -246,6 +253,10 @@ static sllm_status run_passes(sl_solve *s, int layer, sllm_error *error) {
         for (int k = 0; k < s->n_meetings && !status; k++) {
             sl_solve_meeting *m = &s->meetings[s->params.method == SL_METHOD_AWQ ? s->n_meetings - 1 - k : k];
             if (!m->in_pass) continue;
+            if (!is_finite(&m->gram))
+                status = sl_fail(error, SLLM_ERROR_FORMAT, "%s: inputs of block %d are not finite numbers on this text: weights are damaged, "
+                                 "or the arithmetic overflows", s->model->path, layer);
+            if (status) break;
             status = s->params.method == SL_METHOD_AWQ ? sl_solve_awq(s, layer, m, error) : sl_solve_gptq(s, m, error);
             m->in_pass = false;
             m->solved = true;
@@ -282,6 +293,8 @@ sllm_status sl_solve_block(sl_solve *s, int layer, sllm_error *error) {
     while (s->next <= layer && !status) status = next_block(s, error);
     return status;
 }
+
+sl_solve_counts sl_solve_count(const sl_solve *s) { return s ? s->counts : (sl_solve_counts){0}; }
 
 const sl_solved *sl_solve_matrix_of(const sl_solve *s, const void *data) {
     for (int i = 0; i < s->n_matrices; i++)

@@ -33,9 +33,19 @@ enum { SL_SOLVE_CTX = 512 };
 typedef struct sl_solve sl_solve;
 
 /* model: its matrices are exchanged while a block is solved and are what they were after sl_solve_free, so nobody else
- * may use it meanwhile. SLLM_ERROR_ARGUMENT: too little text. */
+ * may use it meanwhile. SLLM_ERROR_ARGUMENT: too little text. Later, from sl_solve_block, SLLM_ERROR_FORMAT: the model's
+ * inputs are not finite on the text. */
 sllm_status sl_solve_new(sl_model *model, const sl_solve_params *params, sl_solve **solve, sllm_error *error);
 void sl_solve_free(sl_solve *solve); /* NULL is allowed */
+
+/* How many matrices were done so far, and how. */
+typedef struct sl_solve_counts {
+    int solved;      /* by the method */
+    int unreached;   /* rounded: the text never came to them (experts) */
+    int singular;    /* GPTQ, rounded: statistics that have no factor */
+    int plain;       /* GPTQ, rounded: their type has no solver; AWQ: nothing before them takes their scales up */
+} sl_solve_counts;
+sl_solve_counts sl_solve_count(const sl_solve *solve); /* NULL: zeros */
 
 /* Solves block `layer`: all before it are solved first, if they were not. What an earlier block gave is gone then. */
 sllm_status sl_solve_block(sl_solve *solve, int layer, sllm_error *error);

@@ -127,6 +127,7 @@ sllm_status sl_solve_awq(sl_solve *s, int layer, sl_solve_meeting *meets, sllm_e
     if (scaled && !sl_awq_search(g, s->blas, s->model->pool, own, n_own, tied, scales)) status = sl_fail_memory(error, "scales", 0);
     if (scaled && !status) status = take_up(s, b, meets->slot, scales, tied, g->n, error);
     for (size_t i = 0; i < n && !status; i++) importance[i] = g->h[i * n + i] / (scales[i] * scales[i]);
+    *(scaled ? &s->counts.solved : g->count > 0 ? &s->counts.plain : &s->counts.unreached) += n_own;
     for (int i = 0; i < n_own && !status; i++) {
         if (scaled) status = set_columns(own[i], scales, error);
         if (!status) status = sl_solve_one(s, own[i], NULL, g->count > 0 ? importance : NULL, error);

@@ -54,6 +54,7 @@ sllm_status sl_solve_gptq(sl_solve *s, sl_solve_meeting *meets, sllm_error *erro
         sl_solve_matrix *m = &s->matrices[i];
         if (m->meets != meets->slot || m->expert != meets->expert || !m->out.rows) continue;
         bool by_gptq = solved && has_solver(m);
+        *(by_gptq ? &s->counts.solved : !has_solver(m) ? &s->counts.plain : g->count > 0 ? &s->counts.singular : &s->counts.unreached) += 1;
         if (by_gptq && !note_groups(&m->out, order, g->n)) status = sl_fail_memory(error, "the groups of columns", 0);
         if (!status) status = sl_solve_one(s, m, by_gptq ? &gptq : NULL, g->count > 0 ? importance : NULL, error);
         if (!status) status = sl_solve_exchange(s, m, error);

@@ -57,6 +57,7 @@ struct sl_solve {
     struct { sl_expert_matrices *where; sl_expert_matrices before; sl_tensor *list; } stacks[3];
     int n_stacks;
     uint64_t done;            /* tokens times blocks */
+    sl_solve_counts counts;
 };
 
 /* One matrix, its rows shared out: by the solver, or rounded (gptq NULL), weighted by importance [columns] (NULL: 1). */

@@ -208,7 +208,7 @@ class Convert(Case):
         folder, out = self.folder_of("llama32"), self.path("m.gguf")
         self.fails(2, "convert", folder, says="-o")
         self.fails(2, "convert", folder, "-o", out, "--type", "q4_0", says="quantize")
-        self.fails(2, "convert", tiny_model(), "-o", out, says="--requantize")
+        self.fails(2, "convert", tiny_model(), "-o", self.path("out"), says="--requantize")
         self.fails(1, "convert", self.folder_of("phi3-small"), "-o", out, says="no architecture")
         self.fails(1, "convert", folder, "-o", self.path("no/m.gguf"), says="no/m.gguf")
         self.assertFalse(os.path.exists(out))

@@ -72,7 +72,6 @@ class Back(Folders):
         self.works("convert", file, "-o", self.path("empty") + "/")
         self.fails(1, "convert", file, "-o", self.path("no/where"), says="no/where")
         self.fails(2, "convert", file, "-o", self.path("x"), "--split", "1MB", says="--split")
-        self.fails(2, "convert", self.source(), "-o", self.path("x"), "--requantize", says="--requantize")
         self.assertEqual([name for name in os.listdir(self.folder) if ".part" in name], [])
 
     def test_killed(self):

@@ -11,11 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-enum { TENSORS = 5 };
+enum { TENSORS = 5, SPLIT = 650 /* three parts */ };
 static char folder[] = "/tmp/sllm-gguf-XXXXXX";
 static sl_tensor tensors[TENSORS];
 static uint8_t bytes[TENSORS][4096];
@@ -60,19 +61,25 @@ static sl_gguf_fields fields_of(void) {
 /* Writes from *n_done up to tensor `end` (TENSORS: finishes). */
 static sllm_status write_some(const char *path, const char *recipe, uint64_t split, int end, size_t *n_done) {
     sl_gguf_fields f = fields_of();
-    sl_gguf_writer_params params = {.recipe = recipe, .split_bytes = split};
+    sl_gguf_claim claim;
+    sl_gguf_writer_params params = {.recipe = recipe, .split_bytes = split, .claim = &claim};
     sl_gguf_writer *w;
     sllm_error error = {0};
-    sllm_status status = sl_gguf_writer_new(path, &f, tensors, TENSORS, &params, &w, n_done, &error);
+    sllm_status status = sl_gguf_claim_take(path, split > 0, &claim, &error);
+    if (!status) status = sl_gguf_writer_new(path, &f, tensors, TENSORS, &params, &w, n_done, &error);
     sl_gguf_fields_free(&f);
-    if (status) return status;
+    if (status) {
+        sl_gguf_claim_drop(&claim);
+        return status;
+    }
     for (int i = (int)*n_done; i < end && !status; i++) {
         size_t half = (size_t)tensors[i].bytes / 2; /* in two portions */
         status = sl_gguf_writer_write(w, bytes[i], half, &error);
         if (!status) status = sl_gguf_writer_write(w, bytes[i] + half, (size_t)tensors[i].bytes - half, &error);
     }
-    if (end == TENSORS && !status) return sl_gguf_writer_finish(w, &error);
-    sl_gguf_writer_abandon(w, true);
+    if (end == TENSORS && !status) status = sl_gguf_writer_finish(w, &error);
+    else sl_gguf_writer_abandon(w, true);
+    sl_gguf_claim_drop(&claim);
     return status;
 }
 
@@ -110,8 +117,15 @@ static void test_whole(void **state) {
 static void test_split(void **state) {
     size_t done;
     (void)state;
-    assert_int_equal(write_some(path_of("split.gguf"), "r", 200, TENSORS, &done), SLLM_OK);
+    assert_int_equal(write_some(path_of("split.gguf"), "r", SPLIT, TENSORS, &done), SLLM_OK);
     check_file(path_of("split-00001-of-00003.gguf"));
+    struct stat one;
+    for (int i = 1; i <= 3; i++) { /* headers count */
+        char name[64];
+        snprintf(name, sizeof name, "split-%05d-of-00003.gguf", i);
+        assert_int_equal(stat(path_of(name), &one), 0);
+        assert_true(one.st_size <= SPLIT);
+    }
     assert_false(exists(path_of("split.gguf")));
     assert_false(exists(path_of("split.gguf.part.journal")));
 }
@@ -131,7 +145,7 @@ static void resume(const char *name, uint64_t split, const char *first_part) {
 static void test_resume(void **state) {
     (void)state;
     resume("resume.gguf", 0, "resume.gguf");
-    resume("parts.gguf", 200, "parts-00001-of-00003.gguf");
+    resume("parts.gguf", SPLIT, "parts-00001-of-00003.gguf");
 }
 
 static void test_other_recipe_begins_anew(void **state) {
@@ -191,6 +205,49 @@ static void test_arguments(void **state) {
     assert_false(exists(path_of("x.gguf.part")));
 }
 
+/* One run at a time, from the claim on; nothing is left of one that was not used. A link's target is what is replaced. */
+static void test_claim(void **state) {
+    sl_gguf_claim one, two;
+    size_t done;
+    sllm_error error = {0};
+    struct stat s;
+    (void)state;
+    assert_int_equal(sl_gguf_claim_take(path_of("claim.gguf"), false, &one, &error), SLLM_OK);
+    assert_int_equal(sl_gguf_claim_take(path_of("claim.gguf"), false, &two, &error), SLLM_ERROR_IO);
+    sl_gguf_claim_drop(&one);
+    assert_false(exists(path_of("claim.gguf.part.journal")));
+    assert_int_equal(sl_gguf_claim_take(folder, false, &one, &error), SLLM_ERROR_IO);
+    assert_int_equal(sl_gguf_claim_take(path_of("no/x.gguf"), false, &one, &error), SLLM_ERROR_NOT_FOUND);
+    assert_null(strstr(error.message, "journal"));
+    assert_int_equal(symlink("claim.gguf", path_of("link.gguf")), 0);
+    assert_int_equal(sl_gguf_claim_take(path_of("link.gguf"), false, &one, &error), SLLM_ERROR_IO);
+    assert_int_equal(write_some(path_of("claim.gguf"), "r", 0, TENSORS, &done), SLLM_OK);
+    assert_int_equal(write_some(path_of("link.gguf"), NULL, 0, TENSORS, &done), SLLM_OK);
+    assert_int_equal(lstat(path_of("link.gguf"), &s), 0);
+    assert_true(S_ISLNK(s.st_mode));
+    check_file(path_of("claim.gguf"));
+}
+
+/* A source must not be replaced by what is made of it, under whichever name. */
+static void test_source(void **state) {
+    sl_gguf_fields f = fields_of();
+    sl_gguf_claim claim;
+    sl_gguf *source;
+    sl_gguf_writer *w;
+    size_t done;
+    sllm_error error = {0};
+    (void)state;
+    assert_int_equal(write_some(path_of("own.gguf"), "r", SPLIT, TENSORS, &done), SLLM_OK);
+    assert_int_equal(sl_gguf_open(path_of("own-00001-of-00003.gguf"), &source, &error), SLLM_OK);
+    assert_int_equal(sl_gguf_claim_take(path_of("own.gguf"), true, &claim, &error), SLLM_OK);
+    sl_gguf_writer_params params = {.split_bytes = SPLIT, .claim = &claim, .source = source};
+    assert_int_equal(sl_gguf_writer_new(path_of("own.gguf"), &f, tensors, TENSORS, &params, &w, &done, &error), SLLM_ERROR_ARGUMENT);
+    sl_gguf_claim_drop(&claim);
+    sl_gguf_close(source);
+    sl_gguf_fields_free(&f);
+    check_file(path_of("own-00001-of-00003.gguf"));
+}
+
 static int tear_down(void **state) {
     char command[300];
     (void)state;
@@ -202,7 +259,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole), cmocka_unit_test(test_split), cmocka_unit_test(test_resume),
         cmocka_unit_test(test_other_recipe_begins_anew), cmocka_unit_test(test_cut_file_begins_anew),
-        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_arguments), cmocka_unit_test(test_claim),
+        cmocka_unit_test(test_source),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -40,7 +40,10 @@ static void test_round_trip(void **state) {
     assert_int_equal(sl_importance_add(im, "blk.0.ffn_down_exps.weight", 26, 3, 2, &e, &error), SLLM_ERROR_FORMAT);
     assert_int_equal(sl_importance_finish(im, &error), SLLM_OK);
     im->n_chunks = 3, im->chunk_size = 512;
-    assert_int_equal(sl_importance_write(im, path, &error), SLLM_OK);
+    sl_gguf_claim claim;
+    assert_int_equal(sl_gguf_claim_take(path, false, &claim, &error), SLLM_OK);
+    assert_int_equal(sl_importance_write(im, &claim, &error), SLLM_OK);
+    sl_gguf_claim_drop(&claim);
     assert_int_equal(sl_importance_read(path, &again, &error), SLLM_OK);
     const float *means = sl_importance_get(again, "blk.0.ffn_down_exps.weight", 0, 3);
     assert_non_null(means);
