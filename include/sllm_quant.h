@@ -80,7 +80,8 @@ SLLM_API const char *const *sllm_quantize_types(void);
 /* The types of checkpoint folders, NULL-terminated: "nf4", "fp4" (bitsandbytes), "int4", "int8" (GPTQ's layout; int4 with
  * the method awq: AWQ's). With one of them `in` is a checkpoint folder and `out` a folder to be made; rules, pure, budgets,
  * importance, split_bytes and keep_output do not apply (SLLM_ERROR_ARGUMENT), and the report has bytes_in, bytes_out,
- * quantized, copied (tensors), recipe and, with a method, solved and the like. */
+ * quantized, copied (tensors), experts_kept (nf4 and fp4: experts' matrices, which bitsandbytes has no form for), recipe and,
+ * with a method, solved and the like. */
 SLLM_API const char *const *sllm_quantize_folder_types(void);
 /* The GGUF file `in` (of a split: its first part; or a checkpoint folder, which is converted to OUT.part.source first, for as
  * long as it is needed) to the GGUF file `out`. *report (may be NULL; the caller frees it with

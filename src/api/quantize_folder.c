@@ -119,6 +119,7 @@ static sllm_status write_report(const char *in, const char *out, const sllm_quan
     sl_json_put_int(&text, "bytes_out", (int64_t)r->bytes_out);
     sl_json_put_int(&text, "quantized", (int64_t)r->n_quantised);
     sl_json_put_int(&text, "copied", (int64_t)r->n_copied);
+    if (r->n_experts_kept) sl_json_put_int(&text, "experts_kept", (int64_t)r->n_experts_kept);
     sl_quantize_put_solved(f->method == SL_METHOD_ROUND ? NULL : &r->solved, &text);
     sl_buffer_putc(&text, '}');
     sl_buffer_free(&recipe);

@@ -87,6 +87,8 @@ static void print_report(cli_app *app, const sl_json *root, const char *out) {
     if (sl_json_get(root, "quantized")) {
         cli_printf(app, "%s: %s -> %s, %lld matrices quantised, %lld tensors as they were\n", out, before, after,
                    (long long)number_of(root, "quantized"), (long long)number_of(root, "copied"));
+        if (number_of(root, "experts_kept"))
+            cli_printf(app, "  %lld matrices of experts among these: bitsandbytes has no form for them\n", (long long)number_of(root, "experts_kept"));
         print_solved(app, root);
         return;
     }

@@ -233,7 +233,7 @@ static sllm_status write_all(converting *c, const sl_convert_list *list, sllm_er
 /* A file that says something else than its source is worse than none: the header is read back, with holes for tensors,
  * before the first of them is written. */
 static sllm_status verify(const converting *c, const sl_convert_list *list, const sl_gguf_fields *fields,
-                          const char *out_path, sllm_error *error) {
+                          sllm_error *error) {
     static const sl_gguf_writer_params whole = {0};
     sl_gguf_writer *writer = NULL;
     sl_gguf *gguf = NULL;
@@ -243,8 +243,8 @@ static sllm_status verify(const converting *c, const sl_convert_list *list, cons
     const char *what;
     size_t done;
     sl_tensor *tensors = calloc(list->n, sizeof *tensors);
-    sl_buffer_printf(&name, "%s.check", out_path);
-    sl_buffer_printf(&part, "%s.check.part", out_path);
+    sl_buffer_printf(&name, "%s.part.check", c->claim.target);
+    sl_buffer_printf(&part, "%s.part.check.part", c->claim.target);
     for (size_t i = 0; tensors && i < list->n; i++) tensors[i] = list->items[i].out;
     sllm_status status = tensors && !name.failed && !part.failed ? SLLM_OK : sl_fail_memory(error, "the list of tensors", 0);
     if (!status) status = sl_gguf_writer_new(name.data, fields, tensors, list->n, &whole, &writer, &done, error);
@@ -292,7 +292,7 @@ sllm_status sl_convert(sl_model *model, const char *recipe, const char *out_path
     if (!status) status = check_quantised(model, &list, params->requantise, result, error);
     if (!status) status = hash_source(model->checkpoint->weights, params, result->source_sha256, error);
     if (!status) status = put_fields(&c, recipe, &fields, error);
-    if (!status) status = verify(&c, &list, &fields, out_path, error);
+    if (!status) status = verify(&c, &list, &fields, error);
     if (!status) status = allocate(&c, &list, error);
     if (!status) status = open_writer(&c, &list, &fields, recipe, out_path, error);
     if (!status) status = write_all(&c, &list, error);

@@ -49,10 +49,16 @@ static sl_folder_item *item_of(sl_folder *f, const void *data) {
 }
 
 /* The matrices of the blocks; not the router, which decides more than it weighs, nor stacks of experts, for which these
- * layouts have no names. */
+ * layouts have no names. bitsandbytes quantises modules that are products, and transformers' experts are none: it stacks
+ * them while loading, and finds no form for packed ones. */
 static bool mark(void *user, int layer, sl_tensor *w) {
-    sl_folder_item *item = w->n_dims == 2 ? item_of(user, w->data) : NULL;
+    sl_folder *f = user;
+    sl_folder_item *item = w->n_dims == 2 ? item_of(f, w->data) : NULL;
     if (!item) return true;
+    if (is_bnb(f) && strstr(item->source->name, ".experts.")) {
+        f->result->n_experts_kept++;
+        return true;
+    }
     item->is_quantised = true;
     item->layer = layer;
     return true;

@@ -30,6 +30,7 @@ typedef struct sl_folder_params {
 typedef struct sl_folder_result {
     uint64_t bytes_in, bytes_out; /* of tensors */
     size_t n_quantised, n_copied; /* tensors */
+    size_t n_experts_kept;        /* of the copied: experts' matrices, which bitsandbytes has no form for */
     sl_solve_counts solved;       /* with a method */
 } sl_folder_result;
 

@@ -139,7 +139,7 @@ static bool begin_pass(sl_solve *s, sllm_status *status, sllm_error *error) {
         sl_solve_meeting *m = &s->meetings[s->params.method == SL_METHOD_AWQ ? s->n_meetings - 1 - k : k];
         uint64_t bytes = (uint64_t)m->gram.n * (uint64_t)m->gram.n * sizeof(float);
         if (m->solved) continue;
-        if (n && used + bytes > SL_SOLVE_GRAMS) break; /* in order: what comes later may depend on it */
+        if (n && used + bytes > (s->params.gram_bytes ? s->params.gram_bytes : SL_SOLVE_GRAMS)) break; /* in order: what comes later may depend on it */
         *status = sl_gram_new(&m->gram, m->gram.n, error);
         m->in_pass = true;
         used += bytes;

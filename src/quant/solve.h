@@ -20,6 +20,7 @@ typedef struct sl_solve_params {
     bool act_order;        /* GPTQ: columns of large inputs first */
     const int32_t *ids;    /* [n_ids] real text, SL_SOLVE_CTX tokens at least */
     size_t n_ids;
+    uint64_t gram_bytes;   /* of statistics at once, one matrix's at least; 0: SL_SOLVE_GRAMS */
     /* What the matrix whose bytes begin at `data` is to become; false: it stays. */
     bool (*target)(void *user, const void *data, sl_target *target);
     void *user;

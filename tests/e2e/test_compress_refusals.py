@@ -329,7 +329,8 @@ class Reports(Refusals):
             source = shared_golden("models", family)
             for kind, key in (("nf4", "llm_int8_skip_modules"), ("int4", "dynamic")):
                 out = self.path(family + kind)
-                self.works("quantize", source, out, "--type", kind, *(["--group-size", "32"] if kind == "int4" else []))
+                report = self.works("quantize", source, out, "--type", kind, *(["--group-size", "32"] if kind == "int4" else []), "--json").json()
+                self.assertEqual("experts_kept" in report, kind == "nf4")  # transformers stacks experts, and reads no packed ones
                 with open(os.path.join(out, "config.json"), encoding="utf-8") as file:
                     found = json.load(file)["quantization_config"][key]
                 if kind == "nf4":

@@ -260,10 +260,57 @@ static void test_int_grid(void **state) {
     assert_true(isfinite(g.scale) && sl_int_grid_code(symmetric, g, 1e30f) == 15);
 }
 
+static bool all_to_q4(void *user, const void *data, sl_target *target) {
+    (void)user;
+    (void)data;
+    *target = (sl_target){.type = SL_Q4_0};
+    return true;
+}
+
+/* The blocks of every matrix of the model's first block, solved with so much memory for statistics. */
+static sl_buffer solve_first_block(uint64_t gram_bytes) {
+    static int32_t ids[SL_SOLVE_CTX * 2];
+    const sllm_model_params load = {.n_threads = 2};
+    sl_buffer all = {0};
+    sl_model *model;
+    sl_solve *solve;
+    sllm_error error = {0};
+    if (sl_model_load(SLLM_SOURCE_DIR "/tests/golden/data/models/mistral-headdim-f16", &load, &model, &error)) fail_msg("%s", error.message);
+    assert_true(model->config.n_heads * model->config.head_dim > model->config.n_embd); /* or the order could not matter */
+    for (int i = 0; i < 2 * SL_SOLVE_CTX; i++) ids[i] = (int32_t)((unsigned)i * 2654435761u >> 8) % model->config.n_vocab;
+    sl_solve_params p = {.method = SL_METHOD_AWQ, .ids = ids, .n_ids = 2 * SL_SOLVE_CTX, .gram_bytes = gram_bytes, .target = all_to_q4};
+    if (sl_solve_new(model, &p, &solve, &error) || sl_solve_block(solve, 0, &error)) fail_msg("%s", error.message);
+    assert_true(sl_solve_count(solve).solved > 0);
+    for (int i = 0; i < solve->n_matrices; i++) {
+        const sl_solved *s = &solve->matrices[i].out;
+        uint64_t bytes;
+        assert_true(sl_type_bytes(SL_Q4_0, (uint64_t)(s->rows * s->columns), &bytes));
+        sl_buffer_append(&all, s->blocks, (size_t)bytes);
+    }
+    sl_solve_free(solve);
+    sl_model_free(model);
+    return all;
+}
+
+/* AWQ goes backwards through a block, since what a product's inputs are divided by is taken up before it; where statistics
+ * do not fit the memory at once, and a small one would still fit behind a large one, it must not be taken out of turn. */
+static void test_passes_keep_the_order(void **state) {
+    (void)state;
+    need_blas();
+    sl_buffer whole = solve_first_block(0);
+    for (uint64_t n = 16; n <= 512; n += 16) {
+        sl_buffer parts = solve_first_block(2 * n * n * sizeof(float));
+        assert_int_equal(whole.length, parts.length);
+        assert_memory_equal(whole.data, parts.data, whole.length);
+        sl_buffer_free(&parts);
+    }
+    sl_buffer_free(&whole);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gram), cmocka_unit_test(test_factor), cmocka_unit_test(test_factor_of_nothing), cmocka_unit_test(test_gptq),
-        cmocka_unit_test(test_awq), cmocka_unit_test(test_ties), cmocka_unit_test(test_int_grid),
+        cmocka_unit_test(test_awq), cmocka_unit_test(test_ties), cmocka_unit_test(test_int_grid), cmocka_unit_test(test_passes_keep_the_order),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
