@@ -131,7 +131,8 @@ VINLINE float weigh_between(const sl_attend_task *task, const sl_attend_row *row
                             float *sum) {
     float old = row->state[SL_STATE_MAX];
     vfloat s[PAGE_VECTORS], scale = vf_set1(task->scale), cap = vf_set1(task->softcap);
-    vfloat tops = vf_set1(old), sums = vf_zero();
+    vfloat tops = vf_set1(old);
+    vsum sums = vs_zero();
     bool whole = row->visible == ~(uint64_t)0;
 #pragma GCC unroll 16
     for (int i = 0; i < hi - lo; i++) s[i] = vf_mul(scale, vf_load(p + (lo + i) * LANES));
@@ -149,9 +150,9 @@ VINLINE float weigh_between(const sl_attend_task *task, const sl_attend_row *row
     for (int i = 0; i < hi - lo; i++) {
         s[i] = v_exp(vf_sub(s[i], vf_set1(top)));
         vf_store(p + (lo + i) * LANES, s[i]);
-        sums = vf_add(sums, s[i]);
+        sums = vs_add(sums, s[i]);
     }
-    *sum = vf_sum(sums);
+    *sum = vs_total(sums);
     row->state[SL_STATE_MAX] = top;
     return old - top;
 }

@@ -95,12 +95,12 @@ static void round_row(const float *x, int64_t n, void *out) {
 /* ---------------------------------------------------------------- norms, softmax */
 
 static void rms_norm(float *y, const float *x, const float *weight, int64_t n, float eps) {
-    vfloat squares = vf_zero();
+    vsum squares = vs_zero();
     for (int64_t i = 0; i < n; i += LANES) {
         vfloat v = load_some(x + i, n - i);
-        squares = vf_fma(v, v, squares);
+        squares = vs_add_squares(squares, v);
     }
-    vfloat factor = vf_set1(1.0f / sqrtf(vf_sum(squares) / (float)n + eps));
+    vfloat factor = vf_set1(1.0f / sqrtf(vs_total(squares) / (float)n + eps));
     for (int64_t i = 0; i < n; i += LANES) {
         vfloat v = vf_mul(load_some(x + i, n - i), factor);
         store_some(y + i, weight ? vf_mul(v, load_some(weight + i, n - i)) : v, n - i);
@@ -108,17 +108,17 @@ static void rms_norm(float *y, const float *x, const float *weight, int64_t n, f
 }
 
 static void layer_norm(float *y, const float *x, const float *weight, const float *bias, int64_t n, float eps) {
-    vfloat sum = vf_zero(), squares = vf_zero();
-    for (int64_t i = 0; i < n; i += LANES) sum = vf_add(sum, load_some(x + i, n - i));
-    float mean = vf_sum(sum) / (float)n;
+    vsum sum = vs_zero(), squares = vs_zero();
+    for (int64_t i = 0; i < n; i += LANES) sum = vs_add(sum, load_some(x + i, n - i));
+    float mean = vs_total(sum) / (float)n;
     for (int64_t i = 0; i < n; i += LANES) {
         float lanes[LANES] = {0};
         int64_t count = n - i < LANES ? n - i : LANES;
         vf_store(lanes, vf_sub(load_some(x + i, n - i), vf_set1(mean)));
         vfloat v = load_some(lanes, count); /* the padding is no longer zero: drop it */
-        squares = vf_fma(v, v, squares);
+        squares = vs_add_squares(squares, v);
     }
-    vfloat factor = vf_set1(1.0f / sqrtf(vf_sum(squares) / (float)n + eps));
+    vfloat factor = vf_set1(1.0f / sqrtf(vs_total(squares) / (float)n + eps));
     for (int64_t i = 0; i < n; i += LANES) {
         vfloat v = vf_mul(vf_sub(load_some(x + i, n - i), vf_set1(mean)), factor);
         if (weight) v = vf_mul(v, load_some(weight + i, n - i));
@@ -129,7 +129,8 @@ static void layer_norm(float *y, const float *x, const float *weight, const floa
 
 static void softmax(float *x, int64_t n) {
     float top = -INFINITY;
-    vfloat tops = vf_set1(-INFINITY), sum = vf_zero();
+    vfloat tops = vf_set1(-INFINITY);
+    vsum sum = vs_zero();
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) tops = vf_max(vf_load(x + i), tops);
     float lanes[LANES];
@@ -138,9 +139,9 @@ static void softmax(float *x, int64_t n) {
     for (; i < n; i++) top = x[i] > top ? x[i] : top;
     for (i = 0; i < n; i += LANES) {
         store_some(x + i, v_exp(vf_sub(load_some(x + i, n - i), vf_set1(top))), n - i);
-        sum = vf_add(sum, load_some(x + i, n - i));
+        sum = vs_add(sum, load_some(x + i, n - i));
     }
-    vfloat factor = vf_set1(1.0f / vf_sum(sum));
+    vfloat factor = vf_set1(1.0f / vs_total(sum));
     for (i = 0; i < n; i += LANES) store_some(x + i, vf_mul(load_some(x + i, n - i), factor), n - i);
 }
 

@@ -29,12 +29,11 @@ static bool can_run(const sl_kernels *table) {
     return table == &sl_kernels_scalar;
 }
 
-/* Best first; those behind `scalar` only by name: the AVX-512 table since its products were rewritten for panels, and the
- * NEON tables, have not run on hardware yet, only compiled and under emulation (.ci/run). They come first again when such
- * a run is in bench/SPEED.md. */
+/* Best first; those behind `scalar` only by name: the NEON tables have not run on hardware yet, only compiled and under
+ * emulation (.ci/run). They come first when such a run is in bench/SPEED.md. */
 static const sl_kernels *const tables[] = {
 #if defined(__x86_64__)
-    &sl_kernels_avx2, &sl_kernels_scalar, &sl_kernels_avx512,
+    &sl_kernels_avx512, &sl_kernels_avx2, &sl_kernels_scalar,
 #elif defined(__aarch64__)
     &sl_kernels_scalar, &sl_kernels_neon_dot, &sl_kernels_neon,
 #else

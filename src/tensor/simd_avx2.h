@@ -42,6 +42,8 @@ VINLINE __m128 vf_quarter(vfloat v) { /* sums of lanes alike modulo 4 */
     return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
 }
 #include "tensor/simd_x86.h" /* vf_sum, from vf_quarter */
+VINLINE vsum vs_add(vsum s, vfloat v) { return _mm256_add_ps(s, v); }
+VINLINE vsum vs_add_squares(vsum s, vfloat v) { return _mm256_fmadd_ps(v, v, s); }
 VINLINE vfloat vf_from_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 VINLINE void vf_to_f16(void *p, vfloat v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));

@@ -43,6 +43,13 @@ VINLINE __m128 vf_quarter(vfloat v) { /* sums of lanes alike modulo 4 */
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 #include "tensor/simd_x86.h" /* vf_sum, from vf_quarter */
+VINLINE vsum vs_add(vsum s, vfloat v) {
+    return _mm256_add_ps(_mm256_add_ps(s, _mm512_castps512_ps256(v)), _mm512_extractf32x8_ps(v, 1));
+}
+VINLINE vsum vs_add_squares(vsum s, vfloat v) {
+    __m256 low = _mm512_castps512_ps256(v), high = _mm512_extractf32x8_ps(v, 1);
+    return _mm256_fmadd_ps(high, high, _mm256_fmadd_ps(low, low, s));
+}
 VINLINE vfloat vf_from_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 VINLINE void vf_to_f16(void *p, vfloat v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

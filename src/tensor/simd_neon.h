@@ -42,6 +42,11 @@ VINLINE float vf_sum(vfloat v) { /* (0 + 2) + (1 + 3) */
     float32x2_t two = vadd_f32(vget_low_f32(v), vget_high_f32(v));
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
+typedef vfloat vsum; /* over the elements of a row */
+VINLINE vsum vs_zero(void) { return vf_zero(); }
+VINLINE vsum vs_add(vsum s, vfloat v) { return vf_add(s, v); }
+VINLINE vsum vs_add_squares(vsum s, vfloat v) { return vf_fma(v, v, s); }
+VINLINE float vs_total(vsum s) { return vf_sum(s); }
 VINLINE float32x4_t vf_halves(vfloat a, vfloat b) { /* the first step of vf_sum, of both */
     return vcombine_f32(vadd_f32(vget_low_f32(a), vget_high_f32(a)), vadd_f32(vget_low_f32(b), vget_high_f32(b)));
 }

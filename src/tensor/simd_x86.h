@@ -15,4 +15,13 @@ VINLINE void vf_sum4(const vfloat v[4], float out[4]) {
     _mm_storeu_ps(out, _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd)));
 }
 
+/* Sums over the elements of a row, eight lanes whatever LANES is, so that both tables give the same bits. */
+typedef __m256 vsum;
+VINLINE vsum vs_zero(void) { return _mm256_setzero_ps(); }
+VINLINE float vs_total(vsum s) {
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
 #endif

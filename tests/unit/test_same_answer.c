@@ -388,8 +388,40 @@ static void test_types(void **state) {
     sl_model_free(model);
 }
 
+/* A quantised model answers with the same bits on AVX2 and on AVX-512: integer products are exact, and sums over a row take
+ * eight lanes in both. (Matrices of floats are summed in as many lanes as there are.) */
+static void test_tables_agree(void **state) {
+    enum { N = 200 };
+    static const char *const tables[] = {"avx2", "avx512"}, *const paths[] = {
+        DATA "quant/gguf/llama32/llama32-Q8_0.gguf", DATA "quant/gguf/llama32/llama32-Q4_K_M.gguf",
+        DATA "quant/gguf/mistral-swa/mistral-swa-Q8_0.gguf", DATA "quant/gguf/smollm3-p4/smollm3-p4-Q8_0.gguf",
+        DATA "quant/gguf/gpt2/gpt2-Q8_0.gguf",
+    };
+    int32_t ids[N];
+    (void)state;
+    if (sl_kernels_choose("avx512", NULL)) skip();
+    for (size_t k = 0; k < sizeof paths / sizeof *paths; k++) {
+        float *logits[2];
+        for (int t = 0; t < 2; t++) {
+            assert_int_equal(sl_kernels_choose(tables[t], NULL), SLLM_OK);
+            engine e = open_engine(paths[k], false, 2, SLLM_KV_AUTO, N / SL_PAGE + 1);
+            size_t n = 2 * (size_t)e.model->config.n_vocab;
+            int length = e.model->config.n_ctx_train < N ? e.model->config.n_ctx_train : N;
+            for (int i = 0; i < length; i++) ids[i] = i * 7919 % e.model->config.n_vocab;
+            logits[t] = malloc(n * sizeof *logits[t]);
+            feed(&e, 64, ids, length, logits[t]);
+            if (t == 1) assert_same(&e, logits[0], logits[1], "the table of kernels", paths[k]);
+            close_engine(&e);
+        }
+        free(logits[0]);
+        free(logits[1]);
+    }
+    sl_kernels_choose("auto", NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tables_agree),
         cmocka_unit_test(test_chunks_and_threads), cmocka_unit_test(test_batches), cmocka_unit_test(test_shared_pages),
         cmocka_unit_test(test_shared_regimes),     cmocka_unit_test(test_refusals), cmocka_unit_test(test_types),
     };
