@@ -8,16 +8,15 @@
 #include <string.h>
 
 uint64_t sl_clear_nonfinite(float *x, size_t n, uint64_t *first) {
-    uint32_t largest = 0;
+    uint32_t carried = 0;
     uint64_t count = 0;
-    for (size_t i = 0; i < n; i++) { /* no branch: this loop sees every weight */
+    for (size_t i = 0; i < n; i++) { /* no branch, and nothing that SSE2 lacks: this loop sees every weight */
         uint32_t bits;
         memcpy(&bits, &x[i], 4);
-        bits &= 0x7fffffff;
-        largest = bits > largest ? bits : largest;
+        carried |= (bits & 0x7fffffff) + 0x00800000; /* an exponent of ones carries into the sign's place */
     }
     *first = 0;
-    for (size_t i = 0; largest >= 0x7f800000 && i < n; i++) {
+    for (size_t i = 0; carried >> 31 && i < n; i++) {
         uint32_t bits;
         memcpy(&bits, &x[i], 4);
         if ((bits & 0x7fffffff) < 0x7f800000) continue;
