@@ -82,10 +82,13 @@ static void run_expert(sl_run *run, int e, int n, const int32_t *rows, const int
     sl_act act = sl_run_activations(run, in, n, c->n_embd, width, any);
     product(run, &b->expert_gate, e, &act, work->hidden, 2 * ff);
     product(run, &b->expert_up, e, &act, work->hidden + ff, 2 * ff);
+    sl_run_adapt(run, SL_SLOT_EXPERT_GATE, e, rows, n, in, width, NULL, work->hidden, 2 * ff);
+    sl_run_adapt(run, SL_SLOT_EXPERT_UP, e, rows, n, in, width, NULL, work->hidden + ff, 2 * ff);
     sl_run_activate(run, n, c->n_ff_expert);
     sl_run_observe(run, SL_SLOT_EXPERT_DOWN, e, work->hidden, n, c->n_ff_expert, 2 * ff);
     act = sl_run_activations(run, work->hidden, n, c->n_ff_expert, 2 * ff, rounds(run, &b->expert_down, e));
     product(run, &b->expert_down, e, &act, out, width);
+    sl_run_adapt(run, SL_SLOT_EXPERT_DOWN, e, rows, n, work->hidden, 2 * ff, NULL, out, width);
     for (int i = 0; i < n; i++) {
         float *sum = work->delta + (size_t)rows[i] * width, weight = work->route_weights[routes[i]];
         for (size_t j = 0; j < width; j++) sum[j] += weight * out[(size_t)i * width + j];
@@ -127,9 +130,12 @@ void sl_run_shared(sl_run *run) {
     sl_act act = sl_run_activations(run, work->y, run->n, c->n_embd, (size_t)c->n_embd, any);
     sl_matmul(pool, run->arithmetic, &b->shared_gate.w, -1, &act, NULL, work->hidden, 2 * ff);
     sl_matmul(pool, run->arithmetic, &b->shared_up.w, -1, &act, NULL, work->hidden + ff, 2 * ff);
+    sl_run_adapt(run, SL_SLOT_SHARED_GATE, 0, NULL, run->n, act.x, act.stride, NULL, work->hidden, 2 * ff);
+    sl_run_adapt(run, SL_SLOT_SHARED_UP, 0, NULL, run->n, act.x, act.stride, NULL, work->hidden + ff, 2 * ff);
     sl_run_activate(run, run->n, c->n_ff_shared);
     sl_run_observe(run, SL_SLOT_SHARED_DOWN, -1, work->hidden, run->n, c->n_ff_shared, 2 * ff);
     act = sl_run_activations(run, work->hidden, run->n, c->n_ff_shared, 2 * ff, sl_run_rounds(run, &b->shared_down.w));
     sl_matmul(pool, run->arithmetic, &b->shared_down.w, -1, &act, NULL, work->delta, (size_t)c->n_embd);
+    sl_run_adapt(run, SL_SLOT_SHARED_DOWN, 0, NULL, run->n, act.x, act.stride, NULL, work->delta, (size_t)c->n_embd);
     sl_run_tokens(run, join_shared);
 }

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "model/adapter.h"
 #include "model/families.h"
 #include "model/rope.h"
 
@@ -14,7 +15,7 @@
 /* ---------------------------------------------------------------- scratch */
 
 /* Lays the buffers out from `base` (NULL: only counts) and returns the bytes they take. */
-static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_threads, bool exact, char *base) {
+static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_threads, bool exact, int rank, char *base) {
     sl_op_sizes s;
     uint64_t total = 0;
     sl_ops_sizes(c, chunk, exact, &s);
@@ -28,6 +29,7 @@ static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_threads
         {(void **)&w->blocks, s.blocks},
         {(void **)&w->gather, s.gather * sizeof(float)},
         {(void **)&w->router, s.router * sizeof(float)},
+        {(void **)&w->low, n * (size_t)rank * sizeof(float)},
         {(void **)&w->route_ids, s.routes * sizeof(int32_t)},
         {(void **)&w->route_weights, s.routes * sizeof(float)},
         {(void **)&w->route_rows, s.routes ? 2 * n * sizeof(int32_t) : 0},
@@ -54,7 +56,7 @@ static uint64_t lay_out(sl_work *w, const sl_config *c, int chunk, int n_threads
 
 uint64_t sl_work_bytes(const sl_config *config, int n_threads, bool exact) {
     sl_work none = {0};
-    return sizeof none + lay_out(&none, config, SL_CHUNK, n_threads, exact, NULL);
+    return sizeof none + lay_out(&none, config, SL_CHUNK, n_threads, exact, 0, NULL);
 }
 
 sllm_status sl_work_new(const sl_model *model, sl_work **work, sllm_error *error) {
@@ -64,7 +66,7 @@ sllm_status sl_work_new(const sl_model *model, sl_work **work, sllm_error *error
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "the model was loaded without weights and cannot compute");
     sl_work counted = {.chunk = SL_CHUNK, .n_threads = sl_pool_threads(model->pool),
                        .frequencies = {{.regime = -1}, {.regime = -1}}};
-    uint64_t bytes = lay_out(&counted, c, counted.chunk, counted.n_threads, model->exact, NULL);
+    uint64_t bytes = lay_out(&counted, c, counted.chunk, counted.n_threads, model->exact, model->adapter_rank, NULL);
     sl_work *new = malloc(sizeof *new);
     void *memory = NULL; /* the first buffer, x, is where it begins */
     if (!new || bytes > SIZE_MAX || posix_memalign(&memory, 64, (size_t)bytes)) {
@@ -72,7 +74,7 @@ sllm_status sl_work_new(const sl_model *model, sl_work **work, sllm_error *error
         return sl_fail_memory(error, "the working memory of a session", (size_t)bytes);
     }
     *new = counted;
-    lay_out(new, c, new->chunk, new->n_threads, model->exact, memory);
+    lay_out(new, c, new->chunk, new->n_threads, model->exact, model->adapter_rank, memory);
     *work = new;
     return SLLM_OK;
 }
@@ -115,8 +117,9 @@ sl_act sl_run_activations(const sl_run *run, const float *rows, int64_t n, int64
     return act;
 }
 
-static void linear(sl_run *run, const sl_linear *l, const sl_act *act, float *y, size_t stride) {
+static void linear(sl_run *run, sl_slot slot, const sl_linear *l, const sl_act *act, float *y, size_t stride) {
     sl_matmul(run->model->pool, run->arithmetic, &l->w, -1, act, l->bias, y, stride);
+    sl_run_adapt(run, slot, 0, NULL, run->n, act->x, act->stride, l->bias, y, stride);
 }
 
 /* ---------------------------------------------------------------- normalise, join */
@@ -165,6 +168,9 @@ static void run_qkv(sl_run *run) {
         out += qkv[n].w.shape[0];
     }
     sl_matmul_all(run->model->pool, run->arithmetic, items, n, &act);
+    static const sl_slot slots[3] = {SL_SLOT_Q, SL_SLOT_K, SL_SLOT_V};
+    for (int i = 0; i < n; i++)
+        sl_run_adapt(run, n == 1 ? SL_SLOT_QKV : slots[i], 0, NULL, run->n, act.x, act.stride, items[i].bias, items[i].y, stride);
 }
 
 static void run_attn_out(sl_run *run) {
@@ -173,7 +179,7 @@ static void run_attn_out(sl_run *run) {
     const sl_linear *l = &run->block->attn_out;
     sl_run_observe(run, SL_SLOT_ATTN_OUT, -1, run->work->y, run->n, (int64_t)width, width);
     sl_act act = sl_run_activations(run, run->work->y, run->n, (int64_t)width, width, sl_run_rounds(run, &l->w));
-    linear(run, l, &act, run->work->delta, (size_t)c->n_embd);
+    linear(run, SL_SLOT_ATTN_OUT, l, &act, run->work->delta, (size_t)c->n_embd);
     sl_run_tokens(run, join_token);
 }
 
@@ -191,6 +197,8 @@ static void run_gate_up(sl_run *run) {
         {.w = &b->gate.w, .expert = -1, .bias = b->gate.bias, .y = gate, .y_stride = 2 * ff},
     };
     sl_matmul_all(run->model->pool, run->arithmetic, items, split ? 2 : 1, &act);
+    sl_run_adapt(run, !split && c->family->gated ? SL_SLOT_GATE_UP : SL_SLOT_UP, 0, NULL, run->n, act.x, act.stride, b->up.bias, up, 2 * ff);
+    if (split) sl_run_adapt(run, SL_SLOT_GATE, 0, NULL, run->n, act.x, act.stride, b->gate.bias, gate, 2 * ff);
     sl_run_activate(run, run->n, c->n_ff);
 }
 
@@ -200,7 +208,7 @@ static void run_down(sl_run *run) {
     sl_run_observe(run, SL_SLOT_DOWN, -1, run->work->hidden, run->n, c->n_ff, 2 * (size_t)c->n_ff);
     sl_act act = sl_run_activations(run, run->work->hidden, run->n, c->n_ff, 2 * (size_t)c->n_ff,
                                     sl_run_rounds(run, &l->w));
-    linear(run, l, &act, run->work->delta, (size_t)c->n_embd);
+    linear(run, SL_SLOT_DOWN, l, &act, run->work->delta, (size_t)c->n_embd);
     sl_run_tokens(run, join_token);
 }
 
@@ -268,6 +276,12 @@ static void (*const operators[SL_OP_COUNT])(sl_run *run) = {
     [SL_OP_ROUTE] = sl_run_route, [SL_OP_EXPERTS] = sl_run_experts, [SL_OP_SHARED] = sl_run_shared,
 };
 
+static const sl_tensor *embed_of(const sl_run *run, const sl_kv *kv) {
+    for (int i = 0; kv->adapters && i < kv->adapters->n; i++)
+        if (kv->adapters->items[i]->embed.data) return &kv->adapters->items[i]->embed;
+    return &run->weights->embed;
+}
+
 static void embed_token(const sl_run *run, int t, int thread) {
     const sl_config *c = run->config;
     const sl_weights *w = run->weights;
@@ -277,7 +291,7 @@ static void embed_token(const sl_run *run, int t, int thread) {
     int position = sl_position(segment, t);
     size_t row = (size_t)t * (size_t)c->n_embd;
     (void)thread;
-    sl_row(&w->embed, segment->kv->ids[position], work->x + row);
+    sl_row(embed_of(run, segment->kv), segment->kv->ids[position], work->x + row);
     if (c->embed_scale != 1) sl_scale(work->x + row, c->embed_scale, c->n_embd);
     for (int local = 0; c->rope_dim && local <= (c->rope_local_base > 0); local++)
         sl_rope_table(f->values[local], c->rope_dim / 2, f->factor[local], position, 1,
@@ -360,15 +374,30 @@ static void run_final_norm(const sl_run *run) {
     sl_run_observe(run, SL_SLOT_OUTPUT, -1, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd);
 }
 
+/* Rows [from, from + n) of the wanted ones, all of timelines with the same adapters. */
+static void multiply_output(sl_run *run, const sl_adapters *set, int from, int n, float *out) {
+    const sl_config *c = run->config;
+    const sl_tensor *w = &run->weights->output;
+    size_t width = (size_t)c->n_embd;
+    for (int i = 0; set && i < set->n; i++)
+        if (set->items[i]->output.data) w = &set->items[i]->output;
+    sl_act act = sl_run_activations(run, run->work->y + (size_t)from * width, n, c->n_embd, width, sl_run_rounds(run, w));
+    out += (size_t)from * (size_t)c->n_vocab;
+    sl_matmul(run->model->pool, run->arithmetic, w, -1, &act, NULL, out, (size_t)c->n_vocab);
+    sl_run_adapt(run, SL_SLOT_OUTPUT, 0, run->work->wanted + from, n, act.x, act.stride, NULL, out, (size_t)c->n_vocab);
+}
+
 /* out: [n_wanted, n_vocab] */
 static void run_logits(sl_run *run, float *out) {
     const sl_config *c = run->config;
     sl_run rows = *run;
     rows.n = run->n_wanted;
     run_final_norm(run);
-    sl_act act = sl_run_activations(&rows, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd,
-                                    sl_run_rounds(run, &run->weights->output));
-    sl_matmul(run->model->pool, run->arithmetic, &run->weights->output, -1, &act, NULL, out, (size_t)c->n_vocab);
+    for (int from = 0, to; from < rows.n; from = to) {
+        const sl_adapters *set = sl_segment_of(run, run->work->wanted[from])->kv->adapters;
+        for (to = from + 1; to < rows.n && sl_segment_of(run, run->work->wanted[to])->kv->adapters == set;) to++;
+        multiply_output(&rows, set, from, to - from, out);
+    }
     if (c->logit_scale != 1 || c->final_softcap > 0) {
         logit_task task = {c, out, (int64_t)rows.n * c->n_vocab};
         sl_pool_run(run->model->pool, (task.n + LOGITS_A_TASK - 1) / LOGITS_A_TASK, finish_logits, &task);

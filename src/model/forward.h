@@ -45,6 +45,7 @@ struct sl_work {
     void *blocks;   /* rounded activations; NULL in exact arithmetic */
     float *gather;  /* [2, chunk, n_embd] rows of one expert, in and out */
     float *router;  /* [chunk, n_experts] */
+    float *low;     /* [chunk, model->adapter_rank] */
     int32_t *route_ids;   /* [chunk, n_experts_used] */
     float *route_weights; /* [chunk, n_experts_used] */
     int32_t *route_rows;  /* [2, chunk] tokens of one expert, and which of their routes it is */
@@ -102,6 +103,11 @@ static inline void sl_run_observe(const sl_run *run, sl_slot slot, int expert, c
         run->params->observe(run->params->user, slot, slot == SL_SLOT_OUTPUT ? -1 : run->op->layer, expert, x, n, width,
                              stride);
 }
+
+/* What the timelines' adapters (adapter.h) make of y [n], the product of x [n] with the matrix of a slot: rows [n] are rows of the
+ * chunk, rising; NULL: 0 .. n - 1. bias as the product added it, or NULL. */
+void sl_run_adapt(const sl_run *run, sl_slot slot, int expert, const int32_t *rows, int n, const float *x, size_t x_stride,
+                  const float *bias, float *y, size_t y_stride);
 
 /* Operators that live in files of their own. */
 void sl_run_rotate(sl_run *run);  /* attention.c */

@@ -130,7 +130,7 @@ sllm_status sl_kv_new(sl_kv_pool *pool, int n_ctx, sl_kv **kv, sllm_error *error
                        c->n_ctx_train);
     sl_kv *new = calloc(1, sizeof *new);
     if (!new) return sl_fail_memory(error, "a timeline", sizeof *new);
-    *new = (sl_kv){.pool = pool, .n_ctx = n_ctx};
+    *new = (sl_kv){.pool = pool, .n_ctx = n_ctx, .adapters = pool->model->adapters};
     new->ids = malloc((size_t)n_ctx * sizeof *new->ids);
     new->pages = malloc((size_t)pages_of(n_ctx) * sizeof *new->pages);
     if (!new->ids || !new->pages) {
@@ -172,6 +172,8 @@ sllm_status sl_kv_fork(const sl_kv *from, int n, sl_kv *to, sllm_error *error) {
     if (to->pool != pool || to->length || n < 0 || n > from->length)
         return sl_fail(error, SLLM_ERROR_ARGUMENT, "forking %d of %d positions into a timeline of %d%s", n,
                        from->length, to->length, to->pool == pool ? "" : " of another pool");
+    if (to->adapters != from->adapters)
+        return sl_fail(error, SLLM_ERROR_ARGUMENT, "a timeline cannot begin with what other adapters computed");
     if (n > to->n_ctx)
         return sl_fail(error, SLLM_ERROR_CONTEXT, "%d positions do not fit the context of %d", n, to->n_ctx);
     int whole = n / SL_PAGE, part = n % SL_PAGE;

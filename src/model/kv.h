@@ -22,6 +22,7 @@ struct sl_kv {
     sl_kv_pool *pool;
     int n_ctx, length, n_pages;
     int target;      /* length after the forward under way; 0: none */
+    const sl_adapters *adapters; /* what it is computed with; NULL: the model alone */
     int64_t regime;  /* rotary regime the keys were computed in (rope.h) */
     int32_t *ids;    /* [n_ctx] */
     int32_t *pages;  /* [n_ctx / SL_PAGE, rounded up] */

@@ -14,7 +14,9 @@
 #include "text/template.h"
 #include "text/tokenizer.h"
 
-/* A model with all that came in its file. Immutable after loading. */
+typedef struct sl_adapters sl_adapters; /* adapter.h */
+
+/* A model with all that came in its file. Immutable after loading, but for the adapters, which are set before anything computes. */
 typedef struct sl_model sl_model;
 struct sl_model {
     char *path;
@@ -35,6 +37,8 @@ struct sl_model {
     bool exact;
     sl_pool *pool;
     sl_packer *packer;         /* packed copies of the quantised matrices; NULL in exact arithmetic */
+    const sl_adapters *adapters; /* what new timelines are computed with; NULL: nothing. Borrowed */
+    int adapter_rank;          /* the largest that a timeline may bring: sl_work_new sizes its scratch by it */
     struct sl_weights *weights; /* bound tensors per block (weights.h); NULL with vocab_only */
     sl_arena arena;            /* strings, descriptors, small converted tensors */
 };

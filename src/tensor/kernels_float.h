@@ -121,7 +121,7 @@ static void multiply_chunk(const sl_product *p, int64_t r, int rows, int64_t col
         if (type == SL_F16) multiply_F16(w, x, n, tokens, ahead, part);
         else if (type == SL_BF16) multiply_BF16(w, x, n, tokens, ahead, part);
         else multiply_F32(w, x, n, tokens, ahead, part);
-        for (int j = 0; j < tokens; j++, t++) add_part(p->y + (size_t)t * p->y_stride + r, part[j], rows, column == 0);
+        for (int j = 0; j < tokens; j++, t++) add_part(p->y + (size_t)t * p->y_stride + r, part[j], rows, column == 0 && !p->adds);
     }
 }
 

@@ -188,7 +188,7 @@ static void matmul_float(const sl_product *p, int64_t r0, int64_t r1, int64_t t0
             for (int64_t t = t0; t < t1; t++) {
                 float *y = &p->y[(size_t)t * p->y_stride + r];
                 float part = dot_float(w, p->x + (size_t)t * p->x_stride + c, count);
-                *y = c ? *y + part : part;
+                *y = c || p->adds ? *y + part : part;
             }
         }
         if (p->bias)

@@ -57,6 +57,7 @@ typedef struct sl_product {
     const float *bias; /* NULL: none */
     float *y;
     size_t y_stride;
+    bool adds;         /* y +=; matmul_float only */
 } sl_product;
 
 /* The order of summation, the same in every table and for every shape:

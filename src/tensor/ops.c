@@ -145,7 +145,7 @@ static void prepare(product_run *run, sl_pool *pool, sl_arithmetic arithmetic, c
     size_t row_bytes = (size_t)(act->n / info->block) * info->bytes;
     run->product = (sl_product){.type = w->type, .w = w->data, .row_bytes = row_bytes, .n = act->n, .x = act->x,
                                 .x_stride = act->stride, .blocks = act->blocks, .bias = item->bias, .y = item->y,
-                                .y_stride = item->y_stride};
+                                .y_stride = item->y_stride, .adds = item->adds};
     if (item->expert >= 0) run->product.w += (size_t)item->expert * (size_t)run->rows * row_bytes;
     if (run->tokens < 1 || run->rows < 1) return; /* no chunks */
     if (rounded) run->product.panels = sl_packed_get(pool, w, item->expert);
@@ -181,7 +181,7 @@ void sl_matmul_all(sl_pool *pool, sl_arithmetic arithmetic, const sl_matmul_item
 
 void sl_matmul(sl_pool *pool, sl_arithmetic arithmetic, const sl_tensor *w, int64_t expert, const sl_act *act,
                const float *bias, float *y, size_t y_stride) {
-    sl_matmul_item item = {w, expert, bias, y, y_stride};
+    sl_matmul_item item = {.w = w, .expert = expert, .bias = bias, .y = y, .y_stride = y_stride};
     sl_matmul_all(pool, arithmetic, &item, 1, act);
 }
 

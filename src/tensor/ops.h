@@ -43,6 +43,7 @@ typedef struct sl_matmul_item {
     const float *bias;
     float *y;
     size_t y_stride;
+    bool adds; /* y += in place of y =; f32 activations only */
 } sl_matmul_item;
 
 enum { SL_MATMUL_ITEMS = 4 };

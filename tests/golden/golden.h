@@ -26,6 +26,7 @@ void golden_bnb(golden *g, const char *directory); /* quant/bnb4bit, called by g
 void golden_packed(golden *g, const char *directory); /* quant/gptq_awq and bnb_models, called by golden_quant */
 void golden_tokenizers(golden *g, const char *directory);
 void golden_templates(golden *g, const char *directory);
+void golden_adapters(golden *g, const char *directory);
 void golden_real(golden *g, const char *directory);
 
 #endif

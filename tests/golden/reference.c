@@ -10,18 +10,19 @@
 bool engine_open(engine *e, const char *path, bool exact, int n_ctx, sllm_error *error) {
     sllm_model_params params = {.exact = exact};
     *e = (engine){0};
-    if (!sl_model_load(path, &params, &e->model, error)) {
-        int limit = e->model->config.n_ctx_train;
-        e->n_ctx = n_ctx < limit ? n_ctx : limit;
-        sl_kv_type type;
-        if (!sl_kv_type_choose(&e->model->config, SLLM_KV_AUTO, exact, e->model->weights->only_f32, &type, error) &&
-            !sl_work_new(e->model, &e->work, error) &&
-            !sl_kv_pool_new(e->model, type, (e->n_ctx + SL_PAGE - 1) / SL_PAGE, &e->pool, error) &&
-            !sl_kv_new(e->pool, e->n_ctx, &e->kv, error))
-            return true;
-    }
+    if (!sl_model_load(path, &params, &e->model, error) && engine_start(e, n_ctx, error)) return true;
     engine_close(e);
     return false;
+}
+
+bool engine_start(engine *e, int n_ctx, sllm_error *error) {
+    const sl_model *m = e->model;
+    sl_kv_type type;
+    e->n_ctx = n_ctx < m->config.n_ctx_train ? n_ctx : m->config.n_ctx_train;
+    return !sl_kv_type_choose(&m->config, SLLM_KV_AUTO, m->exact, m->weights->only_f32, &type, error) &&
+           !sl_work_new(m, &e->work, error) &&
+           !sl_kv_pool_new(m, type, (e->n_ctx + SL_PAGE - 1) / SL_PAGE, &e->pool, error) &&
+           !sl_kv_new(e->pool, e->n_ctx, &e->kv, error);
 }
 
 void engine_close(engine *e) {

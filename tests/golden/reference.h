@@ -17,6 +17,8 @@ typedef struct engine {
 
 /* n_ctx positions, or as many as the model has; false, with *error filled, when it cannot be opened. */
 bool engine_open(engine *e, const char *path, bool exact, int n_ctx, sllm_error *error);
+/* The timeline of a model that is loaded (e->model); what was made of it before a failure engine_close frees. */
+bool engine_start(engine *e, int n_ctx, sllm_error *error);
 void engine_close(engine *e);
 
 /* Logits [n, n_vocab] of ids on an emptied timeline; `tap` may be NULL. */
