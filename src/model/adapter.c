@@ -200,11 +200,10 @@ static void apply_gain(void *user, int64_t t, int thread) {
     }
 }
 
-static void apply(const sl_run *run, const sl_lora *l, float weight, int n, const float *x, size_t x_stride, const float *bias, float *y,
-                  size_t y_stride) {
+void sl_lora_apply(sl_pool *all, const sl_lora *l, float weight, int n, const float *x, size_t x_stride, const float *bias, float *y,
+                   size_t y_stride, float *low) {
     int64_t work = (int64_t)n * l->rank * (l->n_in > l->n_out ? l->n_in : l->n_out);
-    sl_pool *pool = work < ALONE ? NULL : run->model->pool; /* not worth waking anyone */
-    float *low = run->work->low;
+    sl_pool *pool = work < ALONE ? NULL : all; /* not worth waking anyone */
     const sl_tensor a = {.type = SL_F32, .n_dims = 2, .shape = {l->rank, l->n_in}, .data = l->a};
     const sl_tensor b = {.type = SL_F32, .n_dims = 2, .shape = {l->n_out, l->rank}, .data = l->b};
     const sl_act in = {.x = x, .stride = x_stride, .n_tokens = n, .n = l->n_in};
@@ -230,7 +229,8 @@ void sl_run_adapt(const sl_run *run, sl_slot slot, int expert, const int32_t *ro
         for (int i = 0; set && i < set->n; i++) {
             const sl_lora *l = sl_adapter_find(set->items[i], layer, slot, expert);
             if (l)
-                apply(run, l, set->weights[i], to - from, x + (size_t)from * x_stride, x_stride, bias, y + (size_t)from * y_stride, y_stride);
+                sl_lora_apply(run->model->pool, l, set->weights[i], to - from, x + (size_t)from * x_stride, x_stride, bias,
+                              y + (size_t)from * y_stride, y_stride, run->work->low);
         }
     }
 }

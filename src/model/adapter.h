@@ -55,6 +55,11 @@ static inline const sl_lora *sl_adapter_find(const sl_adapter *a, int layer, sl_
     return at ? &a->list[at - 1] : NULL;
 }
 
+/* y [n, n_out], which the product gave (with bias, or NULL), becomes what the adapter makes of it, `weight` times. low [n, rank]:
+ * scratch. */
+void sl_lora_apply(sl_pool *pool, const sl_lora *lora, float weight, int n, const float *x, size_t x_stride, const float *bias, float *y,
+                   size_t y_stride, float *low);
+
 enum { SL_ADAPTERS = 8 };
 
 /* What a timeline is computed with: the sum of several adapters' changes, each times its weight. One with a gain for a product

@@ -8,15 +8,9 @@
 #include <limits.h>
 #include <math.h>
 
-/* Where a row of the q/k/v product holds head h (k and v: key/value head g), in floats. */
-typedef struct places {
-    size_t row, q_group, q_head, k, v, kv_group;
-    int heads_a_group;
-} places;
-
-static places places_of(const sl_config *c) {
+sl_places sl_places_of(const sl_config *c) {
     size_t d = (size_t)c->head_dim, heads = (size_t)c->n_heads, kv = (size_t)c->n_kv_heads, r = heads / kv;
-    places p = {.row = (heads + 2 * kv) * d, .q_head = d, .heads_a_group = (int)r};
+    sl_places p = {.row = (heads + 2 * kv) * d, .q_head = d, .heads_a_group = (int)r};
     if (c->family->qkv == SL_FUSED_GROUPED) {
         p.q_group = p.kv_group = (r + 2) * d;
         p.k = r * d;
@@ -30,12 +24,9 @@ static places places_of(const sl_config *c) {
     return p;
 }
 
-static float *q_of(const places *p, float *row, int h) {
-    return row + (size_t)(h / p->heads_a_group) * p->q_group + (size_t)(h % p->heads_a_group) * p->q_head;
-}
+static float *q_of(const sl_places *p, float *row, int h) { return row + sl_place_of_q(p, h); }
 
-/* Llama 4's scaling of queries by position, which Ministral 3 uses. */
-static float temperature(const sl_config *c, int position) {
+float sl_query_temperature(const sl_config *c, int position) {
     return 1 + c->temperature_scale * logf(1 + floorf((float)position / (float)c->temperature_ctx));
 }
 
@@ -44,7 +35,7 @@ static void rotate_row(const sl_run *run, const sl_segment *segment, int t, int 
     const sl_config *c = run->config;
     const sl_block *block = run->block;
     sl_kv *kv = segment->kv;
-    places p = places_of(c);
+    sl_places p = sl_places_of(c);
     int half = c->rope_dim / 2, d = c->head_dim, position = sl_position(segment, t), layer = run->op->layer;
     int page = position / SL_PAGE, slot = position % SL_PAGE;
     float *row = run->work->qkv + (size_t)t * p.row;
@@ -55,7 +46,7 @@ static void rotate_row(const sl_run *run, const sl_segment *segment, int t, int 
         float *q = q_of(&p, row, h);
         if (block->q_norm) sl_rms_norm(q, q, block->q_norm, d, c->norm_eps);
         if (angles) sl_rope_rotate(q, angles, half, c->rope_interleaved);
-        if (c->temperature_scale > 0) sl_scale(q, temperature(c, position), d);
+        if (c->temperature_scale > 0) sl_scale(q, sl_query_temperature(c, position), d);
     }
     if (block->k_norm) sl_rms_norm(k, k, block->k_norm, d, c->norm_eps);
     if (angles) sl_rope_rotate(k, angles, half, c->rope_interleaved);
@@ -98,10 +89,9 @@ static uint64_t visible_blocks(const sl_config *c, int head, int position, int p
     return visible & bits(0, end - start);
 }
 
-/* Which positions of a page the query of a head at `position` sees, a bit each. */
-static uint64_t visible_in(const sl_run *run, int head, int position, int page) {
-    if (run->layer->block_sparse) return visible_blocks(run->config, head, position, page);
-    int window = run->layer->window, start = page * SL_PAGE;
+uint64_t sl_visible(const sl_config *config, const sl_layer_config *layer, int head, int position, int page) {
+    if (layer->block_sparse) return visible_blocks(config, head, position, page);
+    int window = layer->window, start = page * SL_PAGE;
     int from = window && position >= window ? position - window + 1 : 0;
     return bits(from - start, position + 1 - start);
 }
@@ -137,7 +127,7 @@ typedef struct tile_run {
     const sl_run *run;
     const sl_segment *segment;
     const sl_tile *tile;
-    places places;
+    sl_places places;
     int g;
     sl_attend_task task;
 } tile_run;
@@ -145,7 +135,7 @@ typedef struct tile_run {
 static tile_run tile_run_of(const sl_run *run, int tile, int g, int thread) {
     const sl_config *c = run->config;
     sl_work *work = run->work;
-    tile_run t = {.run = run, .tile = &work->tiles[tile], .places = places_of(c), .g = g};
+    tile_run t = {.run = run, .tile = &work->tiles[tile], .places = sl_places_of(c), .g = g};
     t.segment = &work->segments[t.tile->segment];
     float *scratch = work->attend + (size_t)thread * sl_attend_scratch(c);
     t.task = (sl_attend_task){.type = t.segment->kv->pool->type, .head_dim = c->head_dim,
@@ -182,7 +172,7 @@ static void attend_span(tile_run *t, int span, float *states, size_t stride) {
         sl_attend_row rows[SL_TILE_ROWS];
         int n = 0;
         for (int r = 0; r < t->tile->n; r++) {
-            uint64_t visible = visible_in(run, head_of(t, r), position_of(t, r), page);
+            uint64_t visible = sl_visible(run->config, run->layer, head_of(t, r), position_of(t, r), page);
             if (!visible) continue;
             float *row = run->work->qkv + (size_t)(t->segment->row + token_of(t, r)) * t->places.row;
             rows[n++] = (sl_attend_row){q_of(&t->places, row, head_of(t, r)), states + (size_t)r * stride, visible};

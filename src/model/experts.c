@@ -6,8 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-/* The most probable expert not chosen yet; NaN never wins over a number, and the lowest number wins a tie. */
-static int best_left(const float *p, int n, const int32_t *chosen, int n_chosen) {
+int sl_best_left(const float *p, int n, const int32_t *chosen, int n_chosen) {
     int best = -1;
     for (int e = 0; e < n; e++) {
         bool taken = false;
@@ -26,7 +25,7 @@ static void route_token(const sl_run *run, int t, int thread) {
     (void)thread;
     sl_softmax(p, c->n_experts);
     for (int i = 0; i < used; i++) {
-        ids[i] = best_left(p, c->n_experts, ids, i);
+        ids[i] = sl_best_left(p, c->n_experts, ids, i);
         weights[i] = p[ids[i]];
         sum += weights[i];
     }

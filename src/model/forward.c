@@ -138,7 +138,11 @@ static void norm_token(const sl_run *run, int t, int thread) {
              attention ? b->attn_norm_bias : b->ffn_norm_bias);
 }
 
-static void run_norm(sl_run *run) { sl_run_tokens(run, norm_token); }
+static void run_norm(sl_run *run) {
+    size_t width = (size_t)run->config->n_embd;
+    sl_run_record(run, run->op->kind == SL_OP_ATTN_NORM ? SL_TAPE_BLOCK : SL_TAPE_MIDDLE, run->work->x, width, width);
+    sl_run_tokens(run, norm_token);
+}
 
 static void join_token(const sl_run *run, int t, int thread) {
     const sl_config *c = run->config;
@@ -171,15 +175,18 @@ static void run_qkv(sl_run *run) {
     static const sl_slot slots[3] = {SL_SLOT_Q, SL_SLOT_K, SL_SLOT_V};
     for (int i = 0; i < n; i++)
         sl_run_adapt(run, n == 1 ? SL_SLOT_QKV : slots[i], 0, NULL, run->n, act.x, act.stride, items[i].bias, items[i].y, stride);
+    sl_run_record(run, SL_TAPE_QKV, run->work->qkv, stride, stride);
 }
 
 static void run_attn_out(sl_run *run) {
     const sl_config *c = run->config;
     size_t width = (size_t)c->n_heads * (size_t)c->head_dim;
     const sl_linear *l = &run->block->attn_out;
+    sl_run_record(run, SL_TAPE_ATTENTION, run->work->y, width, width);
     sl_run_observe(run, SL_SLOT_ATTN_OUT, -1, run->work->y, run->n, (int64_t)width, width);
     sl_act act = sl_run_activations(run, run->work->y, run->n, (int64_t)width, width, sl_run_rounds(run, &l->w));
     linear(run, SL_SLOT_ATTN_OUT, l, &act, run->work->delta, (size_t)c->n_embd);
+    sl_run_record(run, SL_TAPE_ATTN_DELTA, run->work->delta, (size_t)c->n_embd, (size_t)c->n_embd);
     sl_run_tokens(run, join_token);
 }
 
@@ -199,6 +206,7 @@ static void run_gate_up(sl_run *run) {
     sl_matmul_all(run->model->pool, run->arithmetic, items, split ? 2 : 1, &act);
     sl_run_adapt(run, !split && c->family->gated ? SL_SLOT_GATE_UP : SL_SLOT_UP, 0, NULL, run->n, act.x, act.stride, b->up.bias, up, 2 * ff);
     if (split) sl_run_adapt(run, SL_SLOT_GATE, 0, NULL, run->n, act.x, act.stride, b->gate.bias, gate, 2 * ff);
+    sl_run_record(run, SL_TAPE_HIDDEN, run->work->hidden, c->family->gated ? 2 * ff : ff, 2 * ff);
     sl_run_activate(run, run->n, c->n_ff);
 }
 
@@ -209,6 +217,7 @@ static void run_down(sl_run *run) {
     sl_act act = sl_run_activations(run, run->work->hidden, run->n, c->n_ff, 2 * (size_t)c->n_ff,
                                     sl_run_rounds(run, &l->w));
     linear(run, SL_SLOT_DOWN, l, &act, run->work->delta, (size_t)c->n_embd);
+    sl_run_record(run, SL_TAPE_FFN_DELTA, run->work->delta, (size_t)c->n_embd, (size_t)c->n_embd);
     sl_run_tokens(run, join_token);
 }
 
@@ -335,6 +344,7 @@ static bool run_chunk(sl_run *run, const sl_forward_params *params) {
         tap(run, params, run->op->layer);
         if (i + 1 < run->weights->n_ops && is_cancelled(params)) return false;
     }
+    sl_run_record(run, SL_TAPE_END, run->work->x, (size_t)run->config->n_embd, (size_t)run->config->n_embd);
     if (params->stream) copy_stream(run, params->stream, true);
     return true;
 }
@@ -374,37 +384,65 @@ static void run_final_norm(const sl_run *run) {
     sl_run_observe(run, SL_SLOT_OUTPUT, -1, run->work->y, rows.n, c->n_embd, (size_t)c->n_embd);
 }
 
-/* Rows [from, from + n) of the wanted ones, all of timelines with the same adapters. */
-static void multiply_output(sl_run *run, const sl_adapters *set, int from, int n, float *out) {
-    const sl_config *c = run->config;
-    const sl_tensor *w = &run->weights->output;
-    size_t width = (size_t)c->n_embd;
+/* y [n, n_embd], normalised, times the output matrix of these adapters; blocks and low as in sl_work. */
+static void multiply_output(const sl_model *m, const sl_adapters *set, const float *y, int n, void *blocks, float *low, float *out) {
+    const sl_config *c = &m->config;
+    const sl_tensor *w = &m->weights->output;
     for (int i = 0; set && i < set->n; i++)
         if (set->items[i]->output.data) w = &set->items[i]->output;
-    sl_act act = sl_run_activations(run, run->work->y + (size_t)from * width, n, c->n_embd, width, sl_run_rounds(run, w));
-    out += (size_t)from * (size_t)c->n_vocab;
-    sl_matmul(run->model->pool, run->arithmetic, w, -1, &act, NULL, out, (size_t)c->n_vocab);
-    sl_run_adapt(run, SL_SLOT_OUTPUT, 0, run->work->wanted + from, n, act.x, act.stride, NULL, out, (size_t)c->n_vocab);
+    bool rounds = !m->exact && sl_type_get(w->type)->is_quantised;
+    sl_act act = {.x = y, .stride = (size_t)c->n_embd, .n_tokens = n, .n = c->n_embd, .blocks = rounds ? blocks : NULL};
+    if (rounds) sl_act_round(m->pool, &act);
+    sl_matmul(m->pool, m->exact ? SL_EXACT : SL_FAST, w, -1, &act, NULL, out, (size_t)c->n_vocab);
+    for (int i = 0; set && i < set->n; i++) {
+        const sl_lora *l = sl_adapter_find(set->items[i], c->n_layers, SL_SLOT_OUTPUT, 0);
+        if (l) sl_lora_apply(m->pool, l, set->weights[i], n, y, act.stride, NULL, out, (size_t)c->n_vocab, low);
+    }
+}
+
+static void finish_all_logits(const sl_model *m, int n, float *out) {
+    const sl_config *c = &m->config;
+    if (c->logit_scale != 1 || c->final_softcap > 0) {
+        logit_task task = {c, out, (int64_t)n * c->n_vocab};
+        sl_pool_run(m->pool, (task.n + LOGITS_A_TASK - 1) / LOGITS_A_TASK, finish_logits, &task);
+    }
+    for (int t = 0; t < n; t++)
+        for (size_t i = 0; i < m->n_unused_ids; i++) out[(size_t)t * (size_t)c->n_vocab + (size_t)m->unused_ids[i]] = -FLT_MAX;
+}
+
+typedef struct final_rows {
+    const sl_model *model;
+    const float *x;
+    float *y;
+} final_rows;
+
+static void final_norm_of(void *user, int64_t i, int thread) {
+    const final_rows *f = user;
+    const sl_weights *w = f->model->weights;
+    size_t row = (size_t)i * (size_t)f->model->config.n_embd;
+    (void)thread;
+    norm_row(&f->model->config, f->y + row, f->x + row, w->final_norm, w->final_norm_bias);
+}
+
+void sl_logits_of(const sl_model *m, const sl_adapters *set, const float *x, int n, float *y, void *blocks, float *low, float *out) {
+    final_rows f = {m, x, y};
+    sl_pool_run(m->pool, n, final_norm_of, &f);
+    multiply_output(m, set, y, n, blocks, low, out);
+    finish_all_logits(m, n, out);
 }
 
 /* out: [n_wanted, n_vocab] */
 static void run_logits(sl_run *run, float *out) {
-    const sl_config *c = run->config;
-    sl_run rows = *run;
-    rows.n = run->n_wanted;
+    const sl_work *work = run->work;
+    size_t width = (size_t)run->config->n_embd;
     run_final_norm(run);
-    for (int from = 0, to; from < rows.n; from = to) {
-        const sl_adapters *set = sl_segment_of(run, run->work->wanted[from])->kv->adapters;
-        for (to = from + 1; to < rows.n && sl_segment_of(run, run->work->wanted[to])->kv->adapters == set;) to++;
-        multiply_output(&rows, set, from, to - from, out);
+    for (int from = 0, to; from < run->n_wanted; from = to) {
+        const sl_adapters *set = sl_segment_of(run, work->wanted[from])->kv->adapters;
+        for (to = from + 1; to < run->n_wanted && sl_segment_of(run, work->wanted[to])->kv->adapters == set;) to++;
+        multiply_output(run->model, set, work->y + (size_t)from * width, to - from, work->blocks, work->low,
+                        out + (size_t)from * (size_t)run->config->n_vocab);
     }
-    if (c->logit_scale != 1 || c->final_softcap > 0) {
-        logit_task task = {c, out, (int64_t)rows.n * c->n_vocab};
-        sl_pool_run(run->model->pool, (task.n + LOGITS_A_TASK - 1) / LOGITS_A_TASK, finish_logits, &task);
-    }
-    for (int t = 0; t < rows.n; t++)
-        for (size_t i = 0; i < run->model->n_unused_ids; i++)
-            out[(size_t)t * (size_t)c->n_vocab + (size_t)run->model->unused_ids[i]] = -FLT_MAX;
+    finish_all_logits(run->model, run->n_wanted, out);
 }
 
 /* ---------------------------------------------------------------- what a chunk holds */

@@ -109,11 +109,38 @@ static inline void sl_run_observe(const sl_run *run, sl_slot slot, int expert, c
 void sl_run_adapt(const sl_run *run, sl_slot slot, int expert, const int32_t *rows, int n, const float *x, size_t x_stride,
                   const float *bias, float *y, size_t y_stride);
 
+static inline void sl_run_record(const sl_run *run, sl_tape_point point, const float *rows, size_t width, size_t stride) {
+    if (run->params->record)
+        run->params->record(run->params->user, point, point == SL_TAPE_END ? run->config->n_layers : run->op->layer, rows, run->n, width,
+                            stride);
+}
+
+/* Where a row of the q/k/v product holds head h (k and v: key/value head g), in floats. */
+typedef struct sl_places {
+    size_t row, q_group, q_head, k, v, kv_group;
+    int heads_a_group;
+} sl_places;
+sl_places sl_places_of(const sl_config *config);
+static inline size_t sl_place_of_q(const sl_places *p, int h) {
+    return (size_t)(h / p->heads_a_group) * p->q_group + (size_t)(h % p->heads_a_group) * p->q_head;
+}
+/* Llama 4's scaling of queries by position, which Ministral 3 uses. */
+float sl_query_temperature(const sl_config *config, int position);
+/* Which positions of a page the query of a head at `position` sees, a bit each. */
+uint64_t sl_visible(const sl_config *config, const sl_layer_config *layer, int head, int position, int page);
+
+/* Logits [n, n_vocab] of rows x [n, n_embd] of the residual stream behind the last block, as the forward computes them; y [n, n_embd]:
+ * what the output matrix meets. blocks (sl_act_bytes(n, n_embd)) may be NULL in exact arithmetic; low [n, rank of the adapters]. */
+void sl_logits_of(const sl_model *model, const sl_adapters *adapters, const float *x, int n, float *y, void *blocks, float *low, float *out);
+
 /* Operators that live in files of their own. */
 void sl_run_rotate(sl_run *run);  /* attention.c */
 void sl_run_attend(sl_run *run);
 void sl_run_route(sl_run *run);   /* experts.c */
 void sl_run_experts(sl_run *run);
 void sl_run_shared(sl_run *run);
+
+/* The most probable expert of p [n] not among chosen [n_chosen]; NaN never wins over a number, and the lowest number wins a tie. */
+int sl_best_left(const float *p, int n, const int32_t *chosen, int n_chosen);
 
 #endif

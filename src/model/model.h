@@ -92,6 +92,19 @@ void sl_work_free(sl_work *work);
 /* What sl_work_new allocates for a model whose pool has n_threads. */
 uint64_t sl_work_bytes(const sl_config *config, int n_threads, bool exact);
 
+/* What of a block a backward pass cannot compute again without repeating its products. */
+typedef enum sl_tape_point {
+    SL_TAPE_BLOCK,      /* [n_embd] the residual stream before the block */
+    SL_TAPE_QKV,        /* [(n_heads + 2 n_kv_heads) * head_dim] q, k and v as the products gave them */
+    SL_TAPE_ATTENTION,  /* [n_heads * head_dim] attention's output */
+    SL_TAPE_ATTN_DELTA, /* [n_embd] its product, before it joins the stream */
+    SL_TAPE_MIDDLE,     /* [n_embd] the residual stream before the feed-forward part */
+    SL_TAPE_HIDDEN,     /* [2 n_ff], [n_ff] where not gated: gate and up before the activation; plain feed-forward parts only */
+    SL_TAPE_FFN_DELTA,  /* [n_embd] the down product, before it joins the stream; plain feed-forward parts only */
+    SL_TAPE_END,        /* [n_embd] the residual stream behind the last block (layer n_layers) */
+    SL_TAPE_POINTS
+} sl_tape_point;
+
 /* What a forward is asked for. */
 typedef struct sl_forward_params {
     float *logits;      /* NULL: none. sl_forward: all_logits [n, n_vocab], else [n_vocab] of the last token;
@@ -106,6 +119,9 @@ typedef struct sl_forward_params {
      * logits, for all: the norm is computed, the product is not. May be NULL. */
     void (*observe)(void *user, sl_slot slot, int layer, int expert, const float *x, int64_t n, int64_t width,
                     size_t stride);
+    /* Keeps what a backward pass will need: rows [n, width], `stride` floats apart, of a chunk's tokens, at each point of block
+     * `layer`; SL_TAPE_END comes once for each chunk, behind the last block. May be NULL. */
+    void (*record)(void *user, sl_tape_point point, int layer, const float *rows, int n, size_t width, size_t stride);
     /* Not NULL: only block `block` is computed, from the residual stream x [n, n_embd] that is given here and into the
      * same; block -1: only the embedding, into it. sl_forward only, an empty timeline, no logits. */
     float *stream;

@@ -4,7 +4,7 @@
 #ifndef SL_QUANT_GPTQ_H
 #define SL_QUANT_GPTQ_H
 
-#include "quant/blas.h"
+#include "tensor/blas.h"
 #include "quant/solved.h"
 
 typedef struct sl_gptq {

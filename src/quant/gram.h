@@ -3,7 +3,7 @@
 #define SL_QUANT_GRAM_H
 
 #include "base/pool.h"
-#include "quant/blas.h"
+#include "tensor/blas.h"
 
 typedef struct sl_gram {
     float *h;      /* [n, n], row-major: sum of x x^T; below and on the diagonal until sl_gram_mirror */

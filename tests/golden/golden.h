@@ -27,6 +27,7 @@ void golden_packed(golden *g, const char *directory); /* quant/gptq_awq and bnb_
 void golden_tokenizers(golden *g, const char *directory);
 void golden_templates(golden *g, const char *directory);
 void golden_adapters(golden *g, const char *directory);
+void golden_training(golden *g, const char *directory);
 void golden_real(golden *g, const char *directory);
 
 #endif

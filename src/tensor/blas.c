@@ -1,4 +1,4 @@
-#include "quant/blas.h"
+#include "tensor/blas.h"
 
 #include "base/error.h"
 

@@ -1,7 +1,7 @@
 /* The few routines of OpenBLAS that the solvers call. It is loaded at the first use: who never solves does not pay for
  * its start, which makes a thread a core. */
-#ifndef SL_QUANT_BLAS_H
-#define SL_QUANT_BLAS_H
+#ifndef SL_TENSOR_BLAS_H
+#define SL_TENSOR_BLAS_H
 
 #include "sllm.h"
 
