@@ -333,8 +333,11 @@ sllm_status sl_backward_run(sl_backward *b, const sl_tape *tape, const sl_sequen
 /* ---------------------------------------------------------------- making */
 
 sllm_status sl_backward_new(const sl_model *model, sl_adapter *adapter, int n_rows, sl_backward **backward, sllm_error *error) {
-    sl_backward *b = calloc(1, sizeof *b);
+    const sl_lora *output = sl_adapter_find(adapter, model->config.n_layers, SL_SLOT_OUTPUT, 0);
     *backward = NULL;
+    if (output && output->gain)
+        return sl_fail(error, SLLM_ERROR_UNSUPPORTED, "the output matrix learns no magnitudes (DoRA): its logits are not kept");
+    sl_backward *b = calloc(1, sizeof *b);
     if (!b) return sl_fail_memory(error, "the backward pass", sizeof *b);
     *b = (sl_backward){.model = model, .adapter = adapter, .n_rows = n_rows, .n_sums = count_sums(adapter), .logit_rows = logit_rows(model, n_rows)};
     b->set = (sl_adapters){.n = 1, .items = {adapter}, .weights = {1}};

@@ -8,7 +8,7 @@
 typedef struct sl_backward sl_backward;
 
 /* adapter: what is trained, the only one of the model's timelines; it and the model outlive this. n_rows: tokens of a batch at most.
- * SLLM_ERROR_UNSUPPORTED: OpenBLAS is not installed. */
+ * SLLM_ERROR_UNSUPPORTED: OpenBLAS is not installed; DoRA on the output matrix. */
 sllm_status sl_backward_new(const sl_model *model, sl_adapter *adapter, int n_rows, sl_backward **backward, sllm_error *error);
 void sl_backward_free(sl_backward *backward); /* NULL is allowed */
 
