@@ -1,6 +1,7 @@
 #include "train/learner.h"
 
 #include "base/error.h"
+#include "model/families.h"
 #include "model/kv.h"
 
 #include <stdlib.h>
@@ -42,7 +43,8 @@ static sllm_status make(sl_learner *l, sl_adapter *adapter, sllm_error *error) {
     sllm_status status = sl_kv_type_choose(&m->config, SLLM_KV_AUTO, m->exact, m->weights->only_f32, &type, error);
     if (!status) status = sl_work_new(m, &l->work, error);
     if (!status) status = sl_kv_pool_new(m, type, (l->n_rows + SL_PAGE - 1) / SL_PAGE + l->n_examples, &l->pages, error);
-    for (size_t i = 0; i < n && !status; i++) status = sl_kv_new(l->pages, l->n_rows, &l->timelines[i], error);
+    int longest = !m->config.family->rope && l->n_rows > m->config.n_ctx_train ? m->config.n_ctx_train : l->n_rows;
+    for (size_t i = 0; i < n && !status; i++) status = sl_kv_new(l->pages, longest, &l->timelines[i], error);
     if (!status) status = sl_tape_new(&m->config, l->n_rows, !m->exact, has_gains(adapter), &l->tape, error);
     if (!status) status = sl_backward_new(m, adapter, l->n_rows, &l->backward, error);
     return status;
