@@ -206,7 +206,9 @@ int cli_draft_load(cli_app *app, const cli_speculation_values *values, const cli
     if (values->speculate) return cli_usage(app, "--speculate lookup and --draft: give one way to guess");
     size_t n_ctx = sllm_session_capacity(session);
     cli_beside beside = {.bytes = still_to_take(model, n_ctx, how->kv_type)};
-    int status = cli_load_beside(app, values->draft, how, &beside, &draft->model);
+    cli_model_values plain = *how;
+    plain.adapters = (cli_texts){0}; /* they are the model's, not the draft's */
+    int status = cli_load_beside(app, values->draft, &plain, &beside, &draft->model);
     if (status) return status;
     if (sllm_draft_check(model, draft->model, &error)) return cli_error(app, &error);
     sllm_model_get_info(draft->model, &info);

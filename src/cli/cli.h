@@ -165,7 +165,8 @@ typedef struct cli_model_values {
     int threads, ctx;
     int kv_type; /* sllm_kv_type */
     int load_in; /* sllm_four_bit */
-    bool exact, pull, double_quant;
+    bool exact, pull, double_quant, any_base;
+    cli_texts adapters; /* FOLDER or FOLDER=WEIGHT */
 } cli_model_values;
 extern const char *const cli_kv_types[]; /* words of --kv-type, as sllm_kv_type */
 extern const cli_option cli_model_options[];

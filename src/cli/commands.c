@@ -19,6 +19,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_bench,
     &cli_command_convert,
     &cli_command_quantize,
+    &cli_command_finetune,
     &cli_command_tokenize,
     &cli_command_detokenize,
     &cli_command_template,

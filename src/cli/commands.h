@@ -25,6 +25,7 @@ extern const cli_command cli_command_inspect;    /* inspect.c */
 extern const cli_command cli_command_compare;    /* compare.c */
 extern const cli_command cli_command_convert;    /* convert.c */
 extern const cli_command cli_command_quantize;   /* quantize.c */
+extern const cli_command cli_command_finetune;   /* finetune.c */
 extern const cli_command cli_command_perplexity; /* perplexity.c */
 extern const cli_command cli_command_help;       /* help.c */
 

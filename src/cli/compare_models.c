@@ -75,7 +75,10 @@ static int measure(cli_app *app, const char *const names[2], const cli_compare_t
     cli_model_values load = *o->model;
     int status = CLI_OK;
     load.exact = exact;
-    for (int i = 0; i < 2 && !status; i++) status = cli_load(app, names[i], &load, false, &models[i]);
+    for (int i = 0; i < 2 && !status; i++) {
+        load.adapters = i ? o->model->adapters : (cli_texts){0}; /* of B: A is the measure */
+        status = cli_load(app, names[i], &load, false, &models[i]);
+    }
     sllm_eval_params_init(&params);
     params.n_ctx = o->model->ctx;
     params.n_chunks = o->chunks;

@@ -3,6 +3,8 @@
 #include "cli/progress.h"
 
 #include "base/file.h"
+#include "base/number.h"
+#include "sllm_train.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -25,6 +27,10 @@ const cli_option cli_model_options[] = {
      .help = "Quantise the float matrices of the blocks to NF4 or FP4 while loading, as bitsandbytes does"},
     {"double-quant", 0, CLI_FLAG, .offset = offsetof(cli_model_values, double_quant),
      .help = "With --load-in-4bit: the scales of that pass through eight bits, too"},
+    {"adapter", 0, CLI_TEXTS, "FOLDER[=WEIGHT]", .offset = offsetof(cli_model_values, adapters),
+     .help = "Compute with an adapter (a PEFT folder, as `sllm finetune` makes them); several add up"},
+    {"any-base", 0, CLI_FLAG, .offset = offsetof(cli_model_values, any_base),
+     .help = "Take an adapter that was made on another model, where its shapes fit"},
     {"pull", 0, CLI_FLAG, .offset = offsetof(cli_model_values, pull),
      .help = "Download MODEL first when it is a name that is not in the cache"},
     {0},
@@ -86,6 +92,28 @@ static int check_memory(cli_app *app, const char *name, const cli_model_values *
                        beside->bytes ? other : "", beside->bytes ? " of the model that it drafts for" : "", available);
 }
 
+/* "FOLDER" or "FOLDER=WEIGHT"; a folder of that whole name goes first. */
+static int add_adapter(cli_app *app, const char *text, bool any_base, sllm_model *model) {
+    const char *equals = strrchr(text, '=');
+    char folder[4096];
+    double weight = 1;
+    bool verified;
+    sllm_error error = {0};
+    size_t length = strlen(text);
+    if (equals && !sl_path_is_directory(text)) {
+        char *end;
+        length = (size_t)(equals - text);
+        weight = sl_strtod(equals + 1, &end);
+        if (!equals[1] || *end) return cli_usage(app, "--adapter %s: '%s' is no number", text, equals + 1);
+    }
+    if (length >= sizeof folder) return cli_usage(app, "--adapter: the path is too long");
+    memcpy(folder, text, length);
+    folder[length] = 0;
+    if (sllm_model_add_adapter(model, folder, (float)weight, any_base, &verified, &error)) return model_error(app, &error);
+    if (!verified) fprintf(stderr, "sllm: note: %s does not say on which model it was made: unverified\n", folder);
+    return CLI_OK;
+}
+
 static int load(cli_app *app, const char *name, const cli_model_values *values, const cli_beside *beside,
                 bool vocab_only, sllm_model **model) {
     char *path = NULL;
@@ -105,6 +133,8 @@ static int load(cli_app *app, const char *name, const cli_model_values *values, 
     }
     if (sllm_model_load(path, &params, model, &error)) status = model_error(app, &error);
     else if (values && !vocab_only) status = check_memory(app, name, values, beside, *model);
+    for (size_t i = 0; values && !vocab_only && !status && i < values->adapters.n; i++)
+        status = add_adapter(app, values->adapters.items[i], values->any_base, *model);
     if (status) sllm_model_free(*model), *model = NULL;
     sllm_free(path);
     return status;

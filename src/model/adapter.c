@@ -177,6 +177,25 @@ sllm_status sl_adapters_check(const sl_adapters *s, sllm_error *error) {
     return SLLM_OK;
 }
 
+sllm_status sl_model_own_adapter(sl_model *model, sl_adapter *adapter, float weight, sllm_error *error) {
+    sl_adapters *own = model->own_adapters ? model->own_adapters : calloc(1, sizeof *own);
+    if (!own) return sl_fail_memory(error, "the adapters", sizeof *own);
+    model->own_adapters = own;
+    if (own->n == SL_ADAPTERS) return sl_fail(error, SLLM_ERROR_ARGUMENT, "%s: %d adapters at once are the most", adapter->path, SL_ADAPTERS);
+    own->items[own->n] = adapter;
+    own->weights[own->n++] = weight;
+    sllm_status status = sl_adapters_check(own, error);
+    if (status) own->n--;
+    else if (adapter->max_rank > model->adapter_rank) model->adapter_rank = adapter->max_rank;
+    if (own->n) model->adapters = own;
+    return status;
+}
+
+void sl_model_free_adapters(sl_model *model) {
+    for (int i = 0; model->own_adapters && i < model->own_adapters->n; i++) sl_adapter_free((sl_adapter *)(uintptr_t)model->own_adapters->items[i]);
+    free(model->own_adapters);
+}
+
 /* ---------------------------------------------------------------- computing */
 
 enum { ALONE = 1 << 16 };
@@ -216,8 +235,50 @@ void sl_lora_apply(sl_pool *all, const sl_lora *l, float weight, int n, const fl
     if (l->gain) sl_pool_run(pool, n, apply_gain, &d);
 }
 
+typedef struct drop_job {
+    const sl_dropout *dropout;
+    const uint64_t *keys;
+    const float *x;
+    float *out;
+    size_t stride;
+    int64_t width;
+    uint64_t place;
+} drop_job;
+
+static uint64_t mix(uint64_t z) { /* splitmix64's last steps */
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static void drop_row(void *user, int64_t t, int thread) {
+    const drop_job *j = user;
+    const float *x = j->x + (size_t)t * j->stride;
+    float *out = j->out + t * j->width, keep = 1 / (1 - j->dropout->p);
+    uint32_t limit = (uint32_t)(j->dropout->p * 65536.0f + 0.5f);
+    uint64_t start = mix(j->dropout->seed ^ mix(j->place ^ mix(j->keys[t])));
+    (void)thread;
+    for (int64_t c = 0; c < j->width; c++) { /* sixteen bits a column */
+        if (c % 4 == 0) start += 0x9e3779b97f4a7c15u;
+        uint32_t bits = (uint32_t)(mix(start) >> (c % 4 * 16)) & 0xffff;
+        out[c] = bits < limit ? 0 : x[c] * keep;
+    }
+}
+
+void sl_dropout_rows(sl_pool *pool, const sl_dropout *dropout, const sl_lora *lora, const uint64_t *keys, int n, const float *x,
+                     size_t x_stride, int64_t width, float *out) {
+    drop_job j = {dropout, keys, x, out, x_stride, width, ((uint64_t)lora->layer << 32) ^ ((uint64_t)lora->slot << 16) ^ (uint64_t)lora->expert};
+    sl_pool_run(pool, n, drop_row, &j);
+}
+
 static const sl_adapters *set_of(const sl_run *run, const int32_t *rows, int i) {
     return sl_segment_of(run, rows ? rows[i] : i)->kv->adapters;
+}
+
+/* A token of a timeline that learns: the timeline's key and its position. */
+static uint64_t key_of(const sl_run *run, int t) {
+    const sl_segment *s = sl_segment_of(run, t);
+    return s->kv->key + (uint64_t)sl_position(s, t);
 }
 
 void sl_run_adapt(const sl_run *run, sl_slot slot, int expert, const int32_t *rows, int n, const float *x, size_t x_stride,
@@ -228,9 +289,18 @@ void sl_run_adapt(const sl_run *run, sl_slot slot, int expert, const int32_t *ro
         for (to = from + 1; to < n && set_of(run, rows, to) == set;) to++;
         for (int i = 0; set && i < set->n; i++) {
             const sl_lora *l = sl_adapter_find(set->items[i], layer, slot, expert);
+            const float *in = x + (size_t)from * x_stride;
+            size_t in_stride = x_stride;
+            if (l && set->dropout) {
+                uint64_t keys[SL_CHUNK];
+                for (int k = from; k < to; k++) keys[k - from] = key_of(run, rows ? rows[k] : k);
+                sl_dropout_rows(run->model->pool, set->dropout, l, keys, to - from, in, x_stride, l->n_in, set->dropped);
+                in = set->dropped;
+                in_stride = (size_t)l->n_in;
+            }
             if (l)
-                sl_lora_apply(run->model->pool, l, set->weights[i], to - from, x + (size_t)from * x_stride, x_stride, bias,
-                              y + (size_t)from * y_stride, y_stride, run->work->low);
+                sl_lora_apply(run->model->pool, l, set->weights[i], to - from, in, in_stride, bias, y + (size_t)from * y_stride, y_stride,
+                              run->work->low);
         }
     }
 }

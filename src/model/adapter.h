@@ -60,6 +60,16 @@ static inline const sl_lora *sl_adapter_find(const sl_adapter *a, int layer, sl_
 void sl_lora_apply(sl_pool *pool, const sl_lora *lora, float weight, int n, const float *x, size_t x_stride, const float *bias, float *y,
                    size_t y_stride, float *low);
 
+/* What an adapter's A sees while it learns: each value is 0 with probability p, else divided by 1 - p. Which, depends on seed, product,
+ * token (its key) and column alone, so that a backward pass, or a run that goes on later, finds the same. */
+typedef struct sl_dropout {
+    float p;
+    uint64_t seed;
+} sl_dropout;
+/* Rows x [n, width] into out [n, width]; keys [n]. */
+void sl_dropout_rows(sl_pool *pool, const sl_dropout *dropout, const sl_lora *lora, const uint64_t *keys, int n, const float *x,
+                     size_t x_stride, int64_t width, float *out);
+
 enum { SL_ADAPTERS = 8 };
 
 /* What a timeline is computed with: the sum of several adapters' changes, each times its weight. One with a gain for a product
@@ -68,9 +78,15 @@ struct sl_adapters {
     int n;
     const sl_adapter *items[SL_ADAPTERS];
     float weights[SL_ADAPTERS];
+    const sl_dropout *dropout; /* while learning: of the inputs of all products but the output matrix; NULL: none */
+    float *dropped;            /* [SL_CHUNK, widest input] scratch for it */
 };
 
 /* SLLM_ERROR_ARGUMENT: too many, two that exclude each other, a weight other than 1 for an adapter with gains or whole matrices. */
 sllm_status sl_adapters_check(const sl_adapters *adapters, sllm_error *error);
+
+/* Adds an adapter, which the model frees from now on, to what its new timelines are computed with. */
+sllm_status sl_model_own_adapter(sl_model *model, sl_adapter *adapter, float weight, sllm_error *error);
+void sl_model_free_adapters(sl_model *model);
 
 #endif

@@ -23,6 +23,7 @@ struct sl_kv {
     int n_ctx, length, n_pages;
     int target;      /* length after the forward under way; 0: none */
     const sl_adapters *adapters; /* what it is computed with; NULL: the model alone */
+    uint64_t key;    /* of its first token, for dropout (adapter.h); trainers set it */
     int64_t regime;  /* rotary regime the keys were computed in (rope.h) */
     int32_t *ids;    /* [n_ctx] */
     int32_t *pages;  /* [n_ctx / SL_PAGE, rounded up] */

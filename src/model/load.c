@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "model/families.h"
 #include "model/model.h"
+#include "model/adapter.h"
 #include "model/packed.h"
 #include "model/weights.h"
 
@@ -207,6 +208,7 @@ sllm_status sl_model_load(const char *path, const sllm_model_params *params, sl_
 
 void sl_model_free(sl_model *model) {
     if (!model) return;
+    sl_model_free_adapters(model);
     sl_pool_free(model->pool);
     sl_packer_free(model->packer);
     sl_template_free(model->chat_template);

@@ -38,6 +38,7 @@ struct sl_model {
     sl_pool *pool;
     sl_packer *packer;         /* packed copies of the quantised matrices; NULL in exact arithmetic */
     const sl_adapters *adapters; /* what new timelines are computed with; NULL: nothing. Borrowed */
+    sl_adapters *own_adapters; /* those that the model frees itself; NULL: none */
     int adapter_rank;          /* the largest that a timeline may bring: sl_work_new sizes its scratch by it */
     struct sl_weights *weights; /* bound tensors per block (weights.h); NULL with vocab_only */
     sl_arena arena;            /* strings, descriptors, small converted tensors */

@@ -51,6 +51,8 @@ static uint64_t lay_out(sl_backward *b, const sizes *s, bool gains, char *base) 
         {(void **)&b->products.low, 2 * n * s->rank * floats},
         {(void **)&b->products.scaled, gains ? n * s->out * floats : 0},
         {(void **)&b->sums, b->n_sums * floats},
+        {(void **)&b->keys, 2 * n * sizeof *b->keys},
+        {(void **)&b->products.dropped, n * widest_in * floats},
         {(void **)&b->stream, n * s->embd * floats},
         {(void **)&b->y, n * s->wide * floats},
         {(void **)&b->dy, n * s->wide * floats},
@@ -168,6 +170,11 @@ void sl_backward_forward(sl_backward *b, sl_slot slot, int expert, int n, const 
     if (rounds) sl_act_round(b->model->pool, &act);
     sl_matmul(b->model->pool, b->model->exact ? SL_EXACT : SL_FAST, &place->w, -1, &act, place->bias, y, y_stride);
     const sl_lora *lora = sl_backward_lora(b, place, &grad);
+    if (lora && b->products.dropout) {
+        sl_dropout_rows(b->model->pool, b->products.dropout, lora, b->products.keys, n, x, x_stride, lora->n_in, b->products.dropped);
+        x = b->products.dropped;
+        x_stride = (size_t)lora->n_in;
+    }
     if (lora) sl_lora_apply(b->model->pool, lora, 1, n, x, x_stride, place->bias, y, y_stride, b->products.low);
 }
 
@@ -372,4 +379,9 @@ void sl_backward_free(sl_backward *b) {
 }
 
 const sl_lora_grad *sl_backward_grads(const sl_backward *b) { return b->grads; }
+void sl_backward_drop(sl_backward *b, const sl_dropout *dropout) {
+    b->products.dropout = dropout;
+    b->products.keys = b->keys;
+}
+uint64_t *sl_backward_keys(sl_backward *b) { return b->keys; }
 void sl_backward_clear(sl_backward *b) { memset(b->sums, 0, b->n_sums * sizeof *b->sums); }

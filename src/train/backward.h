@@ -15,6 +15,9 @@ void sl_backward_free(sl_backward *backward); /* NULL is allowed */
 /* Gradients so far, of adapter->list[i]; sums until they are cleared. */
 const sl_lora_grad *sl_backward_grads(const sl_backward *backward);
 void sl_backward_clear(sl_backward *backward);
+/* What the forward dropped (NULL: nothing), and the keys [n_rows] of its tokens, for the caller to fill. */
+void sl_backward_drop(sl_backward *backward, const sl_dropout *dropout);
+uint64_t *sl_backward_keys(sl_backward *backward);
 
 /* The token that follows a row. */
 typedef struct sl_label {

@@ -65,7 +65,11 @@ static void one_expert(const routing *r, int e, const float *dx) {
         for (int i = 0; i < r->used; i++)
             if (r->ids[t * r->used + i] == e) rows[n] = t, routes[n++] = t * r->used + i;
     if (!n) return;
-    for (int i = 0; i < n; i++) memcpy(in + (size_t)i * embd, b->y + (size_t)rows[i] * embd, embd * sizeof *in);
+    for (int i = 0; i < n; i++) {
+        memcpy(in + (size_t)i * embd, b->y + (size_t)rows[i] * embd, embd * sizeof *in);
+        b->keys[b->n_rows + i] = b->keys[rows[i]];
+    }
+    b->products.keys = b->keys + b->n_rows;
     sl_backward_forward(b, SL_SLOT_EXPERT_GATE, e, n, in, embd, b->hidden, 2 * ff);
     sl_backward_forward(b, SL_SLOT_EXPERT_UP, e, n, in, embd, b->hidden + ff, 2 * ff);
     memset(b->dh, 0, (size_t)n * ff * sizeof *b->dh);
@@ -86,6 +90,7 @@ static void one_expert(const routing *r, int e, const float *dx) {
     sl_backward_product(b, SL_SLOT_EXPERT_GATE, e, n, in, embd, b->hidden, 2 * ff, b->d_hidden, 2 * ff, d, embd);
     sl_backward_product(b, SL_SLOT_EXPERT_UP, e, n, in, embd, b->hidden + ff, 2 * ff, b->d_hidden + ff, 2 * ff, d, embd);
     for (int i = 0; i < n; i++) sl_add(b->dy + (size_t)rows[i] * embd, d + (size_t)i * embd, c->n_embd);
+    b->products.keys = b->keys;
 }
 
 /* x += sigmoid(w . y) * shared(y) */

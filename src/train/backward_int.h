@@ -15,6 +15,7 @@ struct sl_backward {
     sl_lora_grad *grads;      /* [adapter->n] into `sums` */
     float *sums;              /* [n_sums] all gradients */
     size_t n_sums;
+    uint64_t *keys;           /* [n_rows] of the batch's tokens, [n_rows] more of one expert's */
     int n_rows;
     float *stream;            /* [n_rows, n_embd] the stream before a part of a block */
     float *y, *dy;            /* [n_rows, widest of n_embd, n_heads * head_dim] */

@@ -151,6 +151,8 @@ typedef struct lora_job {
     int n;
 } lora_job;
 
+static bool drops(const lora_job *j) { return j->b->dropout && j->lora->slot != SL_SLOT_OUTPUT; }
+
 enum { STRIP = 256 }; /* of a gradient's columns or rows */
 
 static void low_tokens(void *user, int64_t chunk, int thread) {
@@ -163,8 +165,22 @@ static void low_tokens(void *user, int64_t chunk, int thread) {
                       (int)j->x_stride, l->a, (int)l->n_in, 0, low, l->rank);
     j->b->blas->sgemm(SL_BLAS_ROWS, SL_BLAS_PLAIN, SL_BLAS_PLAIN, n, l->rank, (int)l->n_out, l->scale, j->dy + (size_t)from * j->dy_stride,
                       (int)j->dy_stride, l->b, l->rank, 0, d_low, l->rank);
+    if (drops(j)) return;
     j->b->blas->sgemm(SL_BLAS_ROWS, SL_BLAS_PLAIN, SL_BLAS_PLAIN, n, (int)l->n_in, l->rank, 1, d_low, l->rank, l->a, (int)l->n_in, 1,
                       j->dx + (size_t)from * j->dx_stride, (int)j->dx_stride);
+}
+
+/* With dropout: what reaches the inputs, before it is dropped as they were. */
+static void back_tokens(void *user, int64_t chunk, int thread) {
+    const lora_job *j = user;
+    const sl_lora *l = j->lora;
+    int from = (int)chunk * SL_TILE_TOKENS, n = j->n - from < SL_TILE_TOKENS ? j->n - from : SL_TILE_TOKENS;
+    float *d_low = j->d_low + (size_t)from * (size_t)l->rank, *back = j->b->dropped + (size_t)from * (size_t)l->n_in;
+    (void)thread;
+    j->b->blas->sgemm(SL_BLAS_ROWS, SL_BLAS_PLAIN, SL_BLAS_PLAIN, n, (int)l->n_in, l->rank, 1, d_low, l->rank, l->a, (int)l->n_in, 0, back,
+                      (int)l->n_in);
+    sl_dropout_rows(NULL, j->b->dropout, l, j->b->keys + from, n, back, (size_t)l->n_in, l->n_in, back);
+    for (int t = 0; t < n; t++) sl_add(j->dx + (size_t)(from + t) * j->dx_stride, back + (size_t)t * (size_t)l->n_in, l->n_in);
 }
 
 /* Strips of A's columns, then of B's rows. */
@@ -186,8 +202,15 @@ static void grad_strip(void *user, int64_t strip, int thread) {
 
 static void lora_backward(lora_job *j) {
     const sl_lora *l = j->lora;
-    sl_pool_run(j->b->pool, (j->n + SL_TILE_TOKENS - 1) / SL_TILE_TOKENS, low_tokens, j);
+    int64_t chunks = (j->n + SL_TILE_TOKENS - 1) / SL_TILE_TOKENS;
+    if (drops(j)) {
+        sl_dropout_rows(j->b->pool, j->b->dropout, l, j->b->keys, j->n, j->x, j->x_stride, l->n_in, j->b->dropped);
+        j->x = j->b->dropped;
+        j->x_stride = (size_t)l->n_in;
+    }
+    sl_pool_run(j->b->pool, chunks, low_tokens, j);
     if (j->grad) sl_pool_run(j->b->pool, (l->n_in + STRIP - 1) / STRIP + (l->n_out + STRIP - 1) / STRIP, grad_strip, j);
+    if (drops(j)) sl_pool_run(j->b->pool, chunks, back_tokens, j);
 }
 
 /* DoRA: y = gain (W x + s B A x) + bias; the norm in the gain counts as a constant (section 4.3 of the paper). */

@@ -26,6 +26,9 @@ typedef struct sl_products_backward {
     float *tile;    /* [SL_TILE_FLOATS] rows of a matrix, widened */
     float *low;     /* [2, n_rows, max rank] */
     float *scaled;  /* [n_rows, widest output] with DoRA; NULL */
+    const sl_dropout *dropout; /* NULL: none */
+    const uint64_t *keys;      /* [n_rows] of the tokens at hand */
+    float *dropped;            /* [n_rows, widest input] with dropout */
 } sl_products_backward;
 
 enum { SL_TILE_FLOATS = 1 << 18, SL_TILE_TOKENS = 128 };

@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "model/families.h"
-#include "model/kv.h"
+#include "model/forward.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +21,8 @@ struct sl_learner {
     sl_tape *tape;
     sl_backward *backward;
     float *dx;               /* [n_rows, n_embd] */
+    sl_dropout dropout;
+    uint64_t first_key;
     int n_rows, n_examples;
 };
 
@@ -33,13 +35,15 @@ static bool has_gains(const sl_adapter *a) {
 static sllm_status make(sl_learner *l, sl_adapter *adapter, sllm_error *error) {
     sl_model *m = l->model;
     sl_kv_type type;
-    size_t n = (size_t)l->n_examples;
+    size_t n = (size_t)l->n_examples, widest = 1;
+    for (size_t i = 0; i < adapter->n; i++) widest = (size_t)adapter->list[i].n_in > widest ? (size_t)adapter->list[i].n_in : widest;
+    l->set.dropped = malloc(SL_CHUNK * widest * sizeof *l->set.dropped);
     l->timelines = calloc(n, sizeof *l->timelines);
     l->parts = calloc(n, sizeof *l->parts);
     l->sequences = calloc(n, sizeof *l->sequences);
     l->labels = calloc((size_t)l->n_rows, sizeof *l->labels);
     l->dx = malloc((size_t)l->n_rows * (size_t)m->config.n_embd * sizeof *l->dx);
-    if (!l->timelines || !l->parts || !l->sequences || !l->labels || !l->dx) return sl_fail_memory(error, "a batch", 0);
+    if (!l->set.dropped || !l->timelines || !l->parts || !l->sequences || !l->labels || !l->dx) return sl_fail_memory(error, "a batch", 0);
     sllm_status status = sl_kv_type_choose(&m->config, SLLM_KV_AUTO, m->exact, m->weights->only_f32, &type, error);
     if (!status) status = sl_work_new(m, &l->work, error);
     if (!status) status = sl_kv_pool_new(m, type, (l->n_rows + SL_PAGE - 1) / SL_PAGE + l->n_examples, &l->pages, error);
@@ -73,12 +77,18 @@ void sl_learner_free(sl_learner *l) {
     sl_backward_free(l->backward);
     l->model->adapters = l->before;
     l->model->adapter_rank = l->rank_before;
+    free(l->set.dropped);
     free(l->timelines);
     free(l->parts);
     free(l->sequences);
     free(l->labels);
     free(l->dx);
     free(l);
+}
+
+void sl_learner_drop(sl_learner *l, float p, uint64_t seed, uint64_t first_key) {
+    l->dropout = (sl_dropout){p, seed};
+    l->first_key = first_key;
 }
 
 int sl_example_labels(const sl_example *e) {
@@ -97,6 +107,8 @@ static sllm_status lay_out(sl_learner *l, const sl_example *examples, int n, int
         if (e->n < 1 || e->n > l->n_rows - row)
             return sl_fail(error, SLLM_ERROR_ARGUMENT, "an example of %d tokens does not fit a batch of %d", e->n, l->n_rows);
         sl_kv_truncate(l->timelines[i], 0);
+        l->timelines[i]->key = (l->first_key + (uint64_t)i) << 24; /* an example has fewer tokens */
+        for (int t = 0; t < e->n; t++) sl_backward_keys(l->backward)[row + t] = l->timelines[i]->key + (uint64_t)t;
         l->sequences[i] = (sl_sequence){row, e->n};
         l->parts[i] = (sl_part){.kv = l->timelines[i], .ids = e->ids, .n = e->n};
         for (int t = 0; t + 1 < e->n; t++)
@@ -117,6 +129,8 @@ static sllm_status forward(sl_learner *l, const sl_example *examples, int n, int
 sllm_status sl_learner_add(sl_learner *l, const sl_example *examples, int n, double scale, double *loss,
                            void (*visit)(void *user, int layer, const float *dx, int n), void *user, sllm_error *error) {
     int n_labels;
+    l->set.dropout = l->dropout.p > 0 ? &l->dropout : NULL;
+    sl_backward_drop(l->backward, l->set.dropout);
     sllm_status status = forward(l, examples, n, &n_labels, error);
     if (!status) status = sl_backward_loss(l->backward, l->tape, l->labels, n_labels, scale, l->dx, loss, error);
     if (!status && n_labels) status = sl_backward_run(l->backward, l->tape, l->sequences, n, l->dx, visit, user, error);
@@ -125,6 +139,7 @@ sllm_status sl_learner_add(sl_learner *l, const sl_example *examples, int n, dou
 
 sllm_status sl_learner_loss(sl_learner *l, const sl_example *examples, int n, double scale, double *loss, sllm_error *error) {
     int n_labels;
+    l->set.dropout = NULL;
     sllm_status status = forward(l, examples, n, &n_labels, error);
     return status ? status : sl_backward_loss(l->backward, l->tape, l->labels, n_labels, scale, NULL, loss, error);
 }

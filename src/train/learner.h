@@ -19,6 +19,10 @@ typedef struct sl_learner sl_learner;
 sllm_status sl_learner_new(sl_model *model, sl_adapter *adapter, int n_rows, int n_examples, sl_learner **learner, sllm_error *error);
 void sl_learner_free(sl_learner *learner); /* the model is as it was before; NULL is allowed */
 
+/* Dropout of what the adapter sees in sl_learner_add from now on; p 0: none. The example `first_key` + i has keys of its own: what is
+ * dropped depends on seed and key alone. */
+void sl_learner_drop(sl_learner *learner, float p, uint64_t seed, uint64_t first_key);
+
 /* How many positions of an example are labelled: what a loss is divided by. */
 int sl_example_labels(const sl_example *example);
 

@@ -5,7 +5,7 @@ import re
 
 from common import SOURCE, Case, main
 
-ROOMS = ["base", "tensor", "format", "text", "model", "infer", "eval", "quant", "hub", "api"]
+ROOMS = ["base", "tensor", "format", "text", "model", "infer", "eval", "quant", "train", "hub", "api"]
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 INCLUDE = re.compile(r'#include "(\w+)/')
 DEFINITION = re.compile(r"^[a-z][^\n=;]*?\b(sllm_\w+)\([^;{]*\{", re.MULTILINE)

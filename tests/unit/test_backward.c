@@ -37,6 +37,7 @@ typedef struct setting {
     sl_example examples[EXAMPLES];
     sl_rng rng;
     int n_labels;
+    bool drops;
 } setting;
 
 static float uniform(sl_rng *rng) { return (float)sl_rng_uniform(rng) - 0.5f; }
@@ -83,6 +84,10 @@ static void close_setting(setting *s) {
 static double loss_of(setting *s) {
     sllm_error error = {0};
     double loss;
+    if (s->drops) { /* what is dropped depends on seed and key, so the same is dropped every time */
+        if (sl_learner_add(s->learner, s->examples, EXAMPLES, 1.0 / s->n_labels, &loss, NULL, NULL, &error)) fail_msg("%s", error.message);
+        return loss;
+    }
     if (sl_learner_loss(s->learner, s->examples, EXAMPLES, 1.0 / s->n_labels, &loss, &error)) fail_msg("%s", error.message);
     return loss;
 }
@@ -181,6 +186,37 @@ static void test_dora(void **state) {
     close_setting(&s);
 }
 
+/* With dropout: the gradients are of the loss with the same values left out; in experts too. */
+static void test_dropout(void **state) {
+    static const char *const paths[] = {DATA "models/llama32", DATA "models/mixtral"};
+    (void)state;
+    for (size_t m = 0; m < 2; m++) {
+        setting s;
+        open_setting(&s, paths[m], false);
+        double plain = loss_of(&s);
+        s.drops = true;
+        sl_learner_drop(s.learner, 0.3f, 11, 5);
+        double loss = loss_of(&s);
+        assert_true(fabs(loss - plain) > 1e-4);
+        assert_true(loss_of(&s) == loss);
+        sl_backward_clear(sl_learner_backward(s.learner));
+        loss_of(&s);
+        const sl_lora_grad *g = sl_backward_grads(sl_learner_backward(s.learner));
+        for (size_t i = 0; i < s.adapter->n; i += 3) {
+            sl_lora *l = &s.adapter->list[i];
+            size_t n = (size_t)(l->rank * l->n_in);
+            float *a = malloc(n * sizeof *a);
+            assert_non_null(a);
+            memcpy(a, g[i].a, n * sizeof *a);
+            check_direction(&s, paths[m], "dropout", l->a, a, n);
+            free(a);
+            sl_backward_clear(sl_learner_backward(s.learner));
+            loss_of(&s);
+        }
+        close_setting(&s);
+    }
+}
+
 /* The same gradients, bit for bit, for any number of threads, and for examples together or one after the other within rounding. */
 static void test_threads(void **state) {
     float *first = NULL;
@@ -236,7 +272,7 @@ static void test_schedule(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_families), cmocka_unit_test(test_dora), cmocka_unit_test(test_threads), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_dora), cmocka_unit_test(test_dropout), cmocka_unit_test(test_threads), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_schedule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
