@@ -262,7 +262,7 @@ static const cli_option adapter_options[] = {
 };
 static const cli_option course_options[] = {
     {"batch", 0, CLI_INT, "N", "4", 1, 4096, .offset = offsetof(finetune_values, batch), .help = "Examples computed together"},
-    {"accumulation", 0, CLI_INT, "N", "4", 1, 1 << 20, .offset = offsetof(finetune_values, accumulation), .help = "Batches to a step"},
+    {"accumulation", 0, CLI_INT, "N", "4", 1, 4096, .offset = offsetof(finetune_values, accumulation), .help = "Batches to a step"},
     {"epochs", 0, CLI_FLOAT, "N", "3", 0.001, 1e6, .offset = offsetof(finetune_values, epochs), .help = "Passes over the examples"},
     {"learning-rate", 0, CLI_FLOAT, "X", "2e-4", 0, 1, .offset = offsetof(finetune_values, learning_rate), .help = "The highest rate", .min_open = true},
     {"schedule", 0, CLI_TEXT, "NAME", .offset = offsetof(finetune_values, schedule), .help = "Its way down: cosine (the default), linear or constant"},

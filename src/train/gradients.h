@@ -39,9 +39,10 @@ void sl_product_backward(const sl_products_backward *b, const sl_product_place *
                          const float *x, size_t x_stride, const float *y, size_t y_stride, const float *dy, size_t dy_stride, float *dx,
                          size_t dx_stride);
 
-/* One sequence: rows [first, first + length) of a batch. */
+/* One sequence: rows [first, first + length) of a batch are its positions from `prefix` on. Its first `prefix` positions, 0 for most,
+ * are those of the sequence before it that has no prefix: what several sequences begin with is computed once. */
 typedef struct sl_sequence {
-    int first, length;
+    int first, length, prefix;
 } sl_sequence;
 
 /* Attention and what brings q, k and v into place: from qkv [n, width] as the products gave them, out and d_out [n, n_heads * head_dim]

@@ -26,6 +26,11 @@ void sl_learner_drop(sl_learner *learner, float p, uint64_t seed, uint64_t first
 /* How many positions of an example are labelled: what a loss is divided by. */
 int sl_example_labels(const sl_example *example);
 
+/* How many of examples [n], n >= 1, may go into one call: as many as fit its rows. Positions that all of them begin with, and from
+ * which nothing is to be predicted, are computed once, forward and backward: the gradients are the same sums. (With dropout those
+ * positions lose the same values for all.) */
+int sl_learner_fits(const sl_learner *learner, const sl_example *examples, int n);
+
 /* Adds the gradients of examples [n], each labelled position's cross entropy times `scale`; *loss: their sum, scaled. visit as in
  * sl_backward_run. */
 sllm_status sl_learner_add(sl_learner *learner, const sl_example *examples, int n, double scale, double *loss,

@@ -99,7 +99,7 @@ static sllm_status check(const sl_trainer *t) {
     if (p->rank < 1 || p->rank > 1024) return sl_fail(e, SLLM_ERROR_ARGUMENT, "a rank of %d; need 1 to 1024", p->rank);
     if (!(p->alpha > 0) || !isfinite(p->alpha)) return sl_fail(e, SLLM_ERROR_ARGUMENT, "alpha must be above 0");
     if (!(p->dropout >= 0 && p->dropout < 1)) return sl_fail(e, SLLM_ERROR_ARGUMENT, "a dropout of %g; need 0 up to 1", p->dropout);
-    if (p->batch < 1 || p->batch > 4096 || p->accumulation < 1 || p->accumulation > 1 << 20)
+    if (p->batch < 1 || p->batch > 4096 || p->accumulation < 1 || p->accumulation > 4096)
         return sl_fail(e, SLLM_ERROR_ARGUMENT, "batches of %d, %d to a step: both must be 1 or more", p->batch, p->accumulation);
     if (!(p->epochs > 0) || p->epochs > 1e6) return sl_fail(e, SLLM_ERROR_ARGUMENT, "%g epochs", p->epochs);
     if (!(p->learning_rate > 0) || p->learning_rate > 1) return sl_fail(e, SLLM_ERROR_ARGUMENT, "a learning rate of %g; need above 0, at most 1", p->learning_rate);
@@ -144,7 +144,7 @@ uint64_t sl_trainer_bytes(const sl_trainer *t) {
     sl_kv_type type = t->model->exact || t->model->weights->only_f32 ? SL_KV_F32 : SL_KV_F16;
     return sl_tape_bytes(c, n, !t->model->exact, t->params->dora) + sl_backward_bytes(t->model, t->adapter, n) +
            (uint64_t)n * (uint64_t)c->n_embd * sizeof(float) + 3 * (uint64_t)values * sizeof(float) +
-           sl_kv_pool_bytes(c, type, n / SL_PAGE + t->params->batch) +
+           sl_kv_pool_bytes(c, type, n / SL_PAGE + 2 * t->params->batch * t->params->accumulation + 1) +
            sl_work_bytes(c, sl_pool_threads(t->model->pool), t->model->exact);
 }
 
@@ -152,7 +152,7 @@ sllm_status sl_trainer_prepare(sl_trainer *t) {
     const sllm_train_params *p = t->params;
     const sl_adamw_params how = {0.9f, 0.999f, 1e-8f, (float)p->weight_decay};
     if (!sl_adapter_begin_values(t->model, t->adapter, p->seed)) return sl_fail_memory(t->error, "the adapter", 0);
-    sllm_status status = sl_learner_new(t->model, t->adapter, batch_rows(t), p->batch, &t->learner, t->error);
+    sllm_status status = sl_learner_new(t->model, t->adapter, batch_rows(t), p->batch * p->accumulation, &t->learner, t->error);
     return status ? status : sl_adamw_new(t->adapter, &how, &t->adamw, t->error);
 }
 
@@ -168,37 +168,34 @@ void sl_trainer_close(sl_trainer *t) {
 
 /* ---------------------------------------------------------------- a step */
 
-/* The examples of micro-batch m of a step within its epoch; how many. */
-static int gather(sl_trainer *t, int64_t step, int m, sl_example *examples, int64_t *first) {
-    int64_t within = step % t->steps_an_epoch;
-    *first = (within * t->params->accumulation + m) * t->params->batch;
+/* The examples of a step within its epoch; how many. */
+static int gather(sl_trainer *t, int64_t step, sl_example *examples, int64_t *first) {
+    int64_t a_step = (int64_t)t->params->batch * t->params->accumulation;
     int n = 0;
-    while (n < t->params->batch && *first + n < t->n_train) {
-        examples[n] = t->data.examples[t->order[*first + n]];
-        n++;
-    }
+    *first = step % t->steps_an_epoch * a_step;
+    for (; n < a_step && *first + n < t->n_train; n++) examples[n] = t->data.examples[t->order[*first + n]];
     return n;
 }
 
+/* As many examples at once as the memory for a batch holds; what they begin with in common takes room once. */
 static sllm_status learn(sl_trainer *t, sl_example *examples, sllm_train_event *event) {
     const sllm_train_params *p = t->params;
     sl_backward *b = sl_learner_backward(t->learner);
     int64_t first, labels = 0, tokens = 0;
     double part;
     order_for(t, t->step / t->steps_an_epoch);
-    for (int m = 0; m < p->accumulation; m++)
-        for (int i = 0, n = gather(t, t->step, m, examples, &first); i < n; i++) {
-            labels += sl_example_labels(&examples[i]);
-            tokens += examples[i].n;
-        }
+    int all = gather(t, t->step, examples, &first);
+    for (int i = 0; i < all; i++) {
+        labels += sl_example_labels(&examples[i]);
+        tokens += examples[i].n;
+    }
     sl_backward_clear(b);
     event->loss = 0;
-    for (int m = 0; m < p->accumulation; m++) {
-        int n = gather(t, t->step, m, examples, &first);
-        if (n < 1) break;
+    for (int i = 0, n; i < all; i += n) {
         uint64_t epoch = (uint64_t)(t->step / t->steps_an_epoch);
-        sl_learner_drop(t->learner, (float)p->dropout, p->seed, epoch * (uint64_t)t->n_train + (uint64_t)first);
-        sllm_status status = sl_learner_add(t->learner, examples, n, 1.0 / (double)labels, &part, NULL, NULL, t->error);
+        n = sl_learner_fits(t->learner, examples + i, all - i);
+        sl_learner_drop(t->learner, (float)p->dropout, p->seed, epoch * (uint64_t)t->n_train + (uint64_t)(first + i));
+        sllm_status status = sl_learner_add(t->learner, examples + i, n, 1.0 / (double)labels, &part, NULL, NULL, t->error);
         if (status) return status;
         event->loss += part;
     }
@@ -221,16 +218,15 @@ static sllm_status update(sl_trainer *t, sllm_train_event *event) {
     return SLLM_OK;
 }
 
-/* The mean loss of the examples that are not learned. */
+/* The mean loss of the examples that are not learned; examples: room for a step's. */
 static sllm_status measure(sl_trainer *t, sl_example *examples, double *loss) {
+    int64_t labels = 0, a_step = (int64_t)t->params->batch * t->params->accumulation;
     double sum = 0, part;
-    int64_t labels = 0;
-    for (int i = 0; i < t->n_eval; i += t->params->batch) {
-        int n = 0;
-        while (n < t->params->batch && i + n < t->n_eval) {
-            examples[n] = t->data.examples[t->eval[i + n]];
-            labels += sl_example_labels(&examples[n++]);
-        }
+    for (int i = 0, n; i < t->n_eval; i += n) {
+        int there = 0;
+        while (there < a_step && i + there < t->n_eval) examples[there] = t->data.examples[t->eval[i + there]], there++;
+        n = sl_learner_fits(t->learner, examples, there);
+        for (int k = 0; k < n; k++) labels += sl_example_labels(&examples[k]);
         sllm_status status = sl_learner_loss(t->learner, examples, n, 1, &part, t->error);
         if (status) return status;
         sum += part;
@@ -269,7 +265,7 @@ static sllm_status one_step(sl_trainer *t, sl_example *examples, int64_t first, 
 }
 
 sllm_status sl_trainer_run(sl_trainer *t) {
-    sl_example *examples = malloc((size_t)t->params->batch * sizeof *examples);
+    sl_example *examples = malloc((size_t)t->params->batch * (size_t)t->params->accumulation * sizeof *examples);
     int64_t first = t->step;
     bool goes_on = true;
     sllm_status status = examples ? SLLM_OK : sl_fail_memory(t->error, "a batch", 0);

@@ -217,6 +217,59 @@ static void test_dropout(void **state) {
     }
 }
 
+/* Examples that begin alike, together: that beginning is computed once, and loss and gradients are those of one after the other. */
+static void check_shared(const char *path) {
+    enum { SHARED_TOKENS = 70, MANY = 3 };
+    setting s;
+    sllm_error error = {0};
+    sl_example examples[MANY];
+    static int32_t ids[MANY][LENGTH], labels[MANY][LENGTH];
+    double together, part, apart = 0, worst = 0, size = 0;
+    int rows = SHARED_TOKENS, shared = SHARED_TOKENS;
+    open_setting(&s, path, false);
+    if (s.model->config.n_ctx_train < LENGTH) shared = 30;
+    for (int e = 0; e < MANY; e++) {
+        int n = shared + 5 + 6 * e;
+        for (int t = 0; t < n; t++) {
+            ids[e][t] = e && t < shared ? ids[0][t] : (int32_t)(sl_rng_uniform(&s.rng) * s.model->config.n_vocab);
+            labels[e][t] = t < shared + 2 ? SL_NO_LABEL : ids[e][t];
+        }
+        examples[e] = (sl_example){ids[e], labels[e], n};
+        rows += n - shared;
+    }
+    sl_learner_free(s.learner);
+    assert_int_equal(sl_learner_new(s.model, s.adapter, rows, MANY, &s.learner, &error), SLLM_OK);
+    assert_int_equal(sl_learner_fits(s.learner, examples, MANY), MANY); /* though they have far more tokens */
+    sl_backward *b = sl_learner_backward(s.learner);
+    const sl_lora_grad *g = sl_backward_grads(b);
+    const sl_lora *last = &s.adapter->list[s.adapter->n - 1];
+    size_t n = (size_t)(g[s.adapter->n - 1].b + last->rank * last->n_out - g[0].a);
+    float *once = malloc(n * sizeof *once);
+    assert_non_null(once);
+    if (sl_learner_add(s.learner, examples, MANY, 0.1, &together, NULL, NULL, &error)) fail_msg("%s: %s", path, error.message);
+    memcpy(once, g[0].a, n * sizeof *once);
+    sl_backward_clear(b);
+    for (int e = 0; e < MANY; e++) {
+        if (sl_learner_add(s.learner, &examples[e], 1, 0.1, &part, NULL, NULL, &error)) fail_msg("%s: %s", path, error.message);
+        apart += part;
+    }
+    for (size_t i = 0; i < n; i++) {
+        worst = fmax(worst, fabs((double)once[i] - (double)g[0].a[i]));
+        size = fmax(size, fabs((double)g[0].a[i]));
+    }
+    if (!(fabs(together - apart) < 1e-5 && worst < 2e-5 * size && size > 0))
+        fail_msg("%s: loss %g and %g, gradients up to %g differ by %g", path, together, apart, size, worst);
+    free(once);
+    close_setting(&s);
+}
+
+static void test_shared_prefix(void **state) {
+    static const char *const paths[] = {DATA "models/llama32", DATA "models/gemma3-text", DATA "models/mixtral", DATA "models/phi3-longrope",
+                                        DATA "models/gpt2", DATA "models/qwen2-moe"};
+    (void)state;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) check_shared(paths[i]);
+}
+
 /* The same gradients, bit for bit, for any number of threads, and for examples together or one after the other within rounding. */
 static void test_threads(void **state) {
     float *first = NULL;
@@ -272,7 +325,7 @@ static void test_schedule(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_families), cmocka_unit_test(test_dora), cmocka_unit_test(test_dropout), cmocka_unit_test(test_threads), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_dora), cmocka_unit_test(test_dropout), cmocka_unit_test(test_shared_prefix), cmocka_unit_test(test_threads), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_schedule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
