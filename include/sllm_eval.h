@@ -45,6 +45,27 @@ SLLM_API sllm_status sllm_perplexity(const sllm_model *model, const char *text, 
 SLLM_API sllm_status sllm_compare(const sllm_model *a, const sllm_model *b, const char *text, size_t length,
                                   const sllm_eval_params *params, char **json, char **html, sllm_error *error);
 
+/* ---------------------------------------------------------------- classification */
+
+typedef struct sllm_classify_params {
+    const char *const *labels; /* [n_labels] what the answer is one of; n_labels 0: the outputs that occur in the data */
+    size_t n_labels;
+    bool free_answers;         /* answers are generated freely and compared: case, blanks and a full stop around them do not count */
+    const char *format;        /* NULL or "template": the model's; "alpaca", "plain" (sllm_train.h) */
+    const char *data_name;     /* in messages; NULL: "data" */
+    bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* examples; false cancels; may be NULL */
+    void *user;
+} sllm_classify_params;
+
+SLLM_API void sllm_classify_params_init(sllm_classify_params *params);
+/* Asks the model for each line of data [length], {"instruction", "input"?, "output"} or {"text", "label"}, and compares. *json: an
+ * object with n, examples_per_second, accuracy, report (precision, recall, f1-score and support of each label, macro and weighted
+ * averages, as scikit-learn's classification_report), micro, macro, weighted, confusion_labels, confusion[true][predicted],
+ * balanced_accuracy, matthews, cohen_kappa, and wrong[]: line, expected, answered (100 at most). The caller frees it.
+ * SLLM_ERROR_FORMAT: a line that is no such record, or whose output is not among the labels (the line is named). */
+SLLM_API sllm_status sllm_eval_classify(sllm_model *model, const char *data, size_t length, const sllm_classify_params *params, char **json,
+                                        sllm_error *error);
+
 #ifdef __cplusplus
 }
 #endif

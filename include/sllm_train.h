@@ -74,6 +74,24 @@ SLLM_API sllm_status sllm_finetune(sllm_model *model, const char *data, size_t l
 SLLM_API sllm_status sllm_model_add_adapter(sllm_model *model, const char *path, float weight, bool any_base, bool *verified,
                                             sllm_error *error);
 
+typedef struct sllm_merge_params {
+    const char *type;            /* of the merged matrices: "F32", "F16", "BF16"; NULL: as they are stored */
+    const char *text;            /* [text_length] on which the merged model is compared with the live adapters; NULL: a short one of ours */
+    size_t text_length;
+    double limit;                /* of the mean KL divergence, in nats; above it nothing is written. 0: 0.05; negative: none */
+    int n_threads;               /* 0: all that the process may use */
+    bool (*on_progress)(void *user, const char *what, uint64_t done, uint64_t total); /* may be NULL; false cancels */
+    void *user;
+} sllm_merge_params;
+
+SLLM_API void sllm_merge_params_init(sllm_merge_params *params);
+/* Adapter folders [n_adapters], each times its weight (weights NULL: 1), merged into the GGUF file `in`, as the GGUF file `out`.
+ * *report (may be NULL; the caller frees it): a JSON object with mean_kld, max_kld, top1_agreement (of the merged file against the live
+ * adapters), limit, refused, merged (matrices), bytes_in, bytes_out. SLLM_ERROR_ARGUMENT: the divergence is above the limit (*report is
+ * there all the same, refused true, and no file); another base, unless any_base. */
+SLLM_API sllm_status sllm_merge(const char *in, const char *const *adapters, const float *weights, size_t n_adapters, bool any_base,
+                                const char *out, const sllm_merge_params *params, char **report, sllm_error *error);
+
 #ifdef __cplusplus
 }
 #endif

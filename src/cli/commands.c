@@ -20,6 +20,8 @@ const cli_command *const cli_commands[] = {
     &cli_command_convert,
     &cli_command_quantize,
     &cli_command_finetune,
+    &cli_command_merge,
+    &cli_command_eval,
     &cli_command_tokenize,
     &cli_command_detokenize,
     &cli_command_template,

@@ -26,6 +26,8 @@ extern const cli_command cli_command_compare;    /* compare.c */
 extern const cli_command cli_command_convert;    /* convert.c */
 extern const cli_command cli_command_quantize;   /* quantize.c */
 extern const cli_command cli_command_finetune;   /* finetune.c */
+extern const cli_command cli_command_eval;       /* eval.c */
+extern const cli_command cli_command_merge;      /* merge.c */
 extern const cli_command cli_command_perplexity; /* perplexity.c */
 extern const cli_command cli_command_help;       /* help.c */
 

@@ -28,6 +28,7 @@ void golden_tokenizers(golden *g, const char *directory);
 void golden_templates(golden *g, const char *directory);
 void golden_adapters(golden *g, const char *directory);
 void golden_training(golden *g, const char *directory);
+void golden_metrics(golden *g, const char *directory);
 void golden_real(golden *g, const char *directory);
 
 #endif

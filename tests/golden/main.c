@@ -47,7 +47,7 @@ bool golden_each(const char *directory, void (*visit)(golden *g, const char *pat
 static const struct { const char *name; void (*run)(golden *g, const char *directory); } kinds[] = {
     {"models", golden_models}, {"quant", golden_quant}, {"tokenizers", golden_tokenizers},
     {"templates", golden_templates}, {"real", golden_real},
-    {"adapters", golden_adapters}, {"training", golden_training}, {"metrics", NULL}, {"schemas", NULL},
+    {"adapters", golden_adapters}, {"training", golden_training}, {"metrics", golden_metrics}, {"schemas", NULL},
 };
 
 int main(int argc, char **argv) {

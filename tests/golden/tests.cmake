@@ -11,7 +11,7 @@ add_golden(models.own models ${golden_data}/models)
 add_golden(quant.own quant ${golden_data}/quant)
 add_golden(templates.own templates ${golden_data}/templates)
 add_golden(tokenizers.own tokenizers ${golden_data}/tokenizers)
-foreach(kind models quant tokenizers templates adapters training)
+foreach(kind models quant tokenizers templates adapters training metrics)
   add_golden(${kind} ${kind} ${golden_shared}/${kind})
 endforeach()
 if(NOT SLLM_SANITIZE) # two whole models in f32: minutes under a sanitizer, and nothing that the tiny ones do not touch
