@@ -220,5 +220,71 @@ class Adapters(Teach):
         self.fails(2, "perplexity", folder, "--text", text, "--adapter", lora + "=much", says="no number")
 
 
+class Merge(Teach):
+    def test_merged_answers_as_live(self):
+        adapter = self.path("a")
+        self.finetune(adapter, "--epochs", "30", "--eval-split", "0", "--dropout", "0")
+        prompt = "Name the colour.\n\nthing 2"
+        for more in ([], ["--type", "f32"]):
+            out = self.path("merged" + "".join(more) + ".gguf")
+            report = self.works("merge", self.model(), adapter, "-o", out, "--json", *more).json()
+            self.assertEqual((report["merged"], report["refused"], report["limit"]), (14, False, 0.05))
+            self.assertLess(report["mean_kld"], 1e-3)
+            self.assertLessEqual(report["mean_kld"], report["max_kld"])
+            self.assertEqual(report["bytes_out"], os.path.getsize(out))
+            self.assertEqual(self.works("run", out, "-g", "-m", "8", prompt).out.strip(), "blue")
+        self.assertLess(os.path.getsize(self.path("merged.gguf")), os.path.getsize(self.path("merged--typef32.gguf")))
+        self.assertIn("matrices merged", self.works("merge", self.model(), adapter, "-o", self.path("b.gguf")).out)
+
+    def test_refused(self):
+        """Above the limit nothing is left; the source, folders and other models' adapters are no targets or bases."""
+        adapter = self.path("a")
+        self.finetune(adapter, "--epochs", "30", "--eval-split", "0", model=tiny_model())
+        out, before = self.path("out/merged.gguf"), contents(tiny_model())
+        os.mkdir(os.path.dirname(out))
+        report = self.fails(1, "merge", tiny_model(), adapter, "-o", out, "--limit", "1e-9", "--json", says=["above the limit", "--type f16"]).json()
+        self.assertTrue(report["refused"])
+        self.assertGreater(report["mean_kld"], 1e-9)
+        self.fails(2, "merge", self.model(), adapter, "-o", out, says="another model")
+        self.fails(2, "merge", tiny_model(), adapter, "-o", out, "--type", "q4_k", says="f32, f16 or bf16")
+        self.fails(2, "merge", tiny_model(), adapter, says="-o OUT.gguf")
+        self.fails(1, "merge", tiny_model(), self.path("none"), "-o", out, says="adapter_config.json")
+        self.assertEqual(os.listdir(os.path.dirname(out)), [])
+        source = self.path("source.gguf")
+        shutil.copyfile(tiny_model(), source)
+        self.fails(2, "merge", source, adapter, "-o", source, says="source itself")
+        self.assertEqual(contents(source), before)
+        self.works("merge", tiny_model(), adapter, "-o", out, "--limit", "0")
+        self.assertEqual(os.listdir(os.path.dirname(out)), ["merged.gguf"])
+
+
+class Classify(Teach):
+    def test_report(self):
+        adapter, data = self.path("a"), self.data()
+        self.finetune(adapter, "--epochs", "30", "--eval-split", "0", "--dropout", "0", data=data)
+        found = self.works("eval", "classify", self.model(), "--adapter", adapter, "--data", data, "--baseline", "--json").json()
+        self.assertEqual((found["n"], found["accuracy"], found["matthews"], found["wrong"]), (12, 1, 1, []))
+        self.assertEqual(found["report"]["blue"], {"precision": 1, "recall": 1, "f1-score": 1, "support": 3})
+        self.assertLess(found["baseline"]["accuracy"], 1)
+        self.assertEqual(len(found["baseline"]["wrong"]), 12 - round(12 * found["baseline"]["accuracy"]))
+        free = self.works("eval", "classify", self.model(), "--adapter", adapter, "--data", data, "--free", "--min-accuracy", "0.9", "--json").json()
+        self.assertEqual(free["accuracy"], 1)
+        shown = self.fails(1, "eval", "classify", self.model(), "--data", data, "--min-accuracy", "0.95", says="below --min-accuracy 0.95")
+        self.assertIn("macro avg", shown.out)
+        lines = self.lines({"text": "thing 1", "label": "green"})
+        found = self.works("eval", "classify", self.model(), "--data", lines, "--labels", "red,green,blue,black", "--json").json()
+        self.assertEqual(found["n"], 1)
+
+    def test_bad_input(self):
+        for record, says in (({"instruction": "a"}, "output"), ({"text": "a", "label": ""}, "label"), ([1], "instruction")):
+            self.fails(1, "eval", "classify", self.model(), "--data", self.lines({"text": "a", "label": "b"}, record), says=["line 2", says])
+        self.fails(1, "eval", "classify", self.model(), "--data", self.write("none.jsonl", "\n"), says="no question")
+        one = self.lines({"text": "a", "label": "b"})
+        self.fails(1, "eval", "classify", self.model(), "--data", one, "--labels", "c,d", says="'b' is not among the labels")
+        self.fails(2, "eval", "classify", self.model(), "--data", one, "--baseline", says="--adapter")
+        self.fails(2, "eval", "classify", self.model(), "--data", one, "--format", "best", says="template, alpaca")
+        self.fails(2, "eval", "guess", self.model(), "--data", one, says="eval classify")
+
+
 if __name__ == "__main__":
     main()
