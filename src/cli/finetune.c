@@ -109,6 +109,7 @@ static int show_plan(cli_app *app, const finetune_values *v, sllm_model *model, 
     if (v->json) cli_printf(app, "%s\n", json);
     else if (sl_json_parse(&arena, json, strlen(json), "plan", &root, &error)) status = cli_error(app, &error);
     else print_plan(app, root);
+    cli_write(app, "", 0); /* also a file sees what will be done before it is */
     sl_arena_free(&arena);
     sllm_free(json);
     return status;

@@ -1,5 +1,5 @@
-/* The few routines of OpenBLAS that the solvers call. It is loaded at the first use: who never solves does not pay for
- * its start, which makes a thread a core. */
+/* The few routines of OpenBLAS that the solvers and learning call. It is loaded at the first use: who does neither does not
+ * pay for its start, which makes a thread a core. */
 #ifndef SL_TENSOR_BLAS_H
 #define SL_TENSOR_BLAS_H
 
@@ -14,6 +14,7 @@ typedef struct sl_blas {
     /* LAPACK: Cholesky factor, inverse of a triangle; columns first */
     void (*spotrf)(const char *triangle, const int *n, float *a, const int *lda, int *info);
     void (*strtri)(const char *triangle, const char *unit, const int *n, float *a, const int *lda, int *info);
+    const char *core; /* the processor that its kernels are for, in its own words */
 } sl_blas;
 
 /* Threads of the caller's pool call it side by side, so it runs on one thread itself. SLLM_ERROR_UNSUPPORTED: it is not

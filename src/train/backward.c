@@ -44,7 +44,7 @@ static bool has_gains(const sl_adapter *a) {
 /* Lays the buffers out from `base` (NULL: only counts) and returns the bytes they take. */
 static uint64_t lay_out(sl_backward *b, const sizes *s, bool gains, char *base) {
     size_t n = (size_t)b->n_rows, routes = n * s->used, floats = sizeof(float);
-    uint64_t total = 0;
+    uint64_t total = 0, threads = (uint64_t)sl_pool_threads(b->model->pool);
     size_t widest_in = s->wide > s->ff ? s->wide : s->ff;
     const struct { void **place; uint64_t bytes; } parts[] = {
         {(void **)&b->products.tile, SL_TILE_FLOATS * floats > widest_in * floats ? SL_TILE_FLOATS * floats : widest_in * floats},
@@ -69,6 +69,7 @@ static uint64_t lay_out(sl_backward *b, const sizes *s, bool gains, char *base) 
         {(void **)&b->route_weights, (3 * routes + 2 * n * s->experts) * floats},
         {(void **)&b->gather, s->experts ? 3 * n * s->embd * floats : 0},
         {(void **)&b->logits, (uint64_t)b->logit_rows * (uint64_t)b->model->config.n_vocab * floats},
+        {(void **)&b->capped, b->model->config.final_softcap > 0 ? threads * (uint64_t)b->model->config.n_vocab * floats : 0},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (base) *parts[i].place = parts[i].bytes ? base + total : NULL;

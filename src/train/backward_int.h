@@ -28,6 +28,7 @@ struct sl_backward {
     float *route_weights;     /* [3, n_rows * n_experts_used], and router rows [2, n_rows, n_experts] behind them */
     float *gather;            /* [3, n_rows, n_embd], with experts */
     float *logits;            /* [logit_rows, n_vocab] */
+    float *capped;            /* [threads, n_vocab] a row of logits as it was, where they are capped */
     int logit_rows;
     /* of the run under way */
     const sl_tape *tape;

@@ -15,23 +15,29 @@ typedef struct rows {
     int n;
 } rows;
 
-/* Row i of the logits at hand: its loss, and the gradient in its place. */
+/* What the soft cap on logits leaves of a gradient, times the gradient: d [n] from the capped logits z [n]. */
+static void through_softcap(float *d, const float *z, int n, float cap) {
+    for (int k = 0; k < n; k++) d[k] *= 1 - (z[k] / cap) * (z[k] / cap);
+}
+
+/* Row i of the logits at hand: its loss, and the gradient in its place. The softmax gives 1 / sum(exp(z - top)) where z is
+ * greatest, and with it the loss, however small the label's own probability. */
 static void one_row(void *user, int64_t i, int thread) {
     rows *r = user;
     const sl_config *c = &r->b->model->config;
-    float *z = r->b->logits + (size_t)i * (size_t)c->n_vocab, top = -INFINITY;
-    double sum = 0;
+    size_t vocab = (size_t)c->n_vocab;
+    float *z = r->b->logits + (size_t)i * vocab, *capped = r->b->capped ? r->b->capped + (size_t)thread * vocab : NULL, top = z[0];
     int32_t id = r->labels[i].id;
-    (void)thread;
-    for (int k = 0; k < c->n_vocab; k++) top = fmaxf(top, z[k]);
-    for (int k = 0; k < c->n_vocab; k++) sum += (double)expf(z[k] - top);
-    r->losses[i] = (log(sum) - (double)(z[id] - top)) * r->scale;
-    float inverse = (float)(1 / sum), scale = (float)r->scale;
-    for (int k = 0; k < c->n_vocab; k++) {
-        float d = (expf(z[k] - top) * inverse - (k == id)) * scale;
-        if (c->final_softcap > 0) d *= 1 - (z[k] / c->final_softcap) * (z[k] / c->final_softcap);
-        z[k] = d * (c->logit_scale != 1 ? c->logit_scale : 1);
-    }
+    int best = 0;
+    for (int k = 1; k < c->n_vocab; k++)
+        if (z[k] > top) best = k, top = z[k];
+    double below = (double)(top - z[id]);
+    if (capped) memcpy(capped, z, vocab * sizeof *z);
+    sl_softmax(z, c->n_vocab);
+    r->losses[i] = (below - log((double)z[best])) * r->scale;
+    z[id] -= 1;
+    sl_scale(z, (float)r->scale * (c->logit_scale != 1 ? c->logit_scale : 1), c->n_vocab);
+    if (capped) through_softcap(z, capped, c->n_vocab, c->final_softcap);
     for (size_t k = 0; k < r->b->model->n_unused_ids; k++) z[r->b->model->unused_ids[k]] = 0;
 }
 

@@ -1,4 +1,5 @@
 /* GPTQ, AWQ and what they stand on: sums of outer products, their factor, integer groups. */
+#include "base/cpu.h"
 #include "base/rng.h"
 #include "quant/gptq.h"
 #include "quant/gram.h"
@@ -307,8 +308,20 @@ static void test_passes_keep_the_order(void **state) {
     sl_buffer_free(&whole);
 }
 
+/* A processor newer than the library would be computed for as one of 2004, at an eighth of the speed. */
+static void test_blas_uses_the_processor(void **state) {
+    static const char *const old[] = {"Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Atom", "Sandybridge", "Opteron",
+                                      "Opteron_SSE3", "Barcelona", "Bobcat", "Bulldozer"};
+    const sl_cpu *cpu = sl_cpu_features();
+    (void)state;
+    need_blas();
+    if (!cpu->avx2 || !cpu->fma || getenv("OPENBLAS_CORETYPE")) skip();
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++) assert_string_not_equal(blas->core, old[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blas_uses_the_processor),
         cmocka_unit_test(test_gram), cmocka_unit_test(test_factor), cmocka_unit_test(test_factor_of_nothing), cmocka_unit_test(test_gptq),
         cmocka_unit_test(test_awq), cmocka_unit_test(test_ties), cmocka_unit_test(test_int_grid), cmocka_unit_test(test_passes_keep_the_order),
     };
