@@ -64,7 +64,8 @@ SLLM_API sllm_status sllm_finetune_plan(sllm_model *model, const char *data, siz
  * session. It gets adapter_model.safetensors, adapter_config.json, sllm.json, metrics.jsonl, run.json and checkpoint-N folders.
  * SLLM_ERROR_ARGUMENT: a setting, over-long examples, a run to be gone on with that is another (model, data, settings).
  * SLLM_ERROR_FORMAT: a line of the data. SLLM_ERROR_CANCELLED: on_step ended it; a checkpoint is there. SLLM_ERROR_UNSUPPORTED: OpenBLAS
- * is missing; the loss is not finite (the last checkpoint is there). */
+ * is missing; the loss is not finite (the last checkpoint is there). SLLM_ERROR_MEMORY: less memory is free than the plan's
+ * bytes; the message says which batch would fit, and nothing was written. */
 SLLM_API sllm_status sllm_finetune(sllm_model *model, const char *data, size_t length, const char *out, const sllm_train_params *params,
                                    sllm_error *error);
 

@@ -119,6 +119,7 @@ sllm_status sllm_finetune(sllm_model *model, const char *data, size_t length, co
     if (status) return status;
     const sllm_train_params p = with_defaults(m, params);
     status = sl_trainer_open(&t, m, fingerprint, data, length, out, &p, error);
+    if (!status) status = sl_trainer_check_memory(&t);
     if (!status) status = sl_trainer_begin_folder(&t);
     if (!status) status = sl_trainer_prepare(&t);
     if (!status && p.resume) status = sl_trainer_resume(&t);

@@ -2,10 +2,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/machine.h"
 #include "base/rng.h"
 #include "base/sha256.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -120,6 +122,8 @@ sllm_status sl_trainer_open(sl_trainer *t, sl_model *model, const char *fingerpr
     sl_sha256_hex(data, length, t->data_sha256);
     if (!status) status = check(t);
     if (!status) status = sl_dataset_read(model, data, length, params->data_name, &t->data_params, &t->data, error);
+    if (!status && (int64_t)params->batch * t->data.longest > INT32_MAX / 4)
+        status = sl_fail(error, SLLM_ERROR_ARGUMENT, "batches of %d examples of up to %d tokens are too large", params->batch, t->data.longest);
     if (!status) status = divide(t);
     if (status) return status;
     int64_t a_step = (int64_t)params->batch * params->accumulation;
@@ -135,17 +139,37 @@ sllm_status sl_trainer_open(sl_trainer *t, sl_model *model, const char *fingerpr
 
 static int batch_rows(const sl_trainer *t) { return t->params->batch * t->data.longest; }
 
-uint64_t sl_trainer_bytes(const sl_trainer *t) {
+static uint64_t bytes_for(const sl_trainer *t, int batch) {
     const sl_config *c = &t->model->config;
-    int n = batch_rows(t);
+    int n = batch * t->data.longest;
     size_t values = 0;
     for (size_t i = 0; i < t->adapter->n; i++)
         values += (size_t)t->adapter->list[i].rank * (size_t)(t->adapter->list[i].n_in + t->adapter->list[i].n_out);
     sl_kv_type type = t->model->exact || t->model->weights->only_f32 ? SL_KV_F32 : SL_KV_F16;
     return sl_tape_bytes(c, n, !t->model->exact, t->params->dora) + sl_backward_bytes(t->model, t->adapter, n) +
            (uint64_t)n * (uint64_t)c->n_embd * sizeof(float) + 3 * (uint64_t)values * sizeof(float) +
-           sl_kv_pool_bytes(c, type, n / SL_PAGE + 2 * t->params->batch * t->params->accumulation + 1) +
+           sl_kv_pool_bytes(c, type, n / SL_PAGE + 2 * batch * t->params->accumulation + 1) +
            sl_work_bytes(c, sl_pool_threads(t->model->pool), t->model->exact);
+}
+
+uint64_t sl_trainer_bytes(const sl_trainer *t) { return bytes_for(t, t->params->batch); }
+
+sllm_status sl_trainer_check_memory(const sl_trainer *t) {
+    sllm_machine machine;
+    char fits[64] = "one example at a time would not fit either: shorten the examples";
+    int batch = t->params->batch;
+    sl_machine_read(&machine);
+    uint64_t needed = bytes_for(t, batch);
+    if (!machine.memory_free || needed <= machine.memory_free) return SLLM_OK;
+    for (int below = 0; batch - below > 1;) { /* `below` fits, `batch` does not */
+        int middle = below + (batch - below) / 2;
+        if (bytes_for(t, middle) > machine.memory_free) batch = middle;
+        else below = middle;
+    }
+    if (batch > 1) snprintf(fits, sizeof fits, "a batch of %d would fit", batch - 1);
+    return sl_fail(t->error, SLLM_ERROR_MEMORY, "learning with batches of %d examples of up to %d tokens needs %.1f GB of memory beside the "
+                   "model, and %.1f GB are free; %s", t->params->batch, t->data.longest, (double)needed / 1e9,
+                   (double)machine.memory_free / 1e9, fits);
 }
 
 sllm_status sl_trainer_prepare(sl_trainer *t) {

@@ -40,6 +40,8 @@ void sl_trainer_close(sl_trainer *t);
 /* Memory for learning; what sl_trainer_bytes said. */
 sllm_status sl_trainer_prepare(sl_trainer *t);
 uint64_t sl_trainer_bytes(const sl_trainer *t);
+/* SLLM_ERROR_MEMORY: less than that is free; the message says which batch would fit. Before anything is written. */
+sllm_status sl_trainer_check_memory(const sl_trainer *t);
 sllm_status sl_trainer_run(sl_trainer *t);
 
 /* checkpoint.c: the folder's records. */

@@ -38,6 +38,13 @@ class Teach(Case):
 
 
 class Run(Teach):
+    def test_too_little_memory_is_said_before_the_start(self):
+        out = self.path("a")
+        data = self.lines({"text": "one two three " * 2000})
+        self.fails(1, "finetune", self.model(), "--data", data, "-o", out, "--over-long", "truncate", "--max-length", "512", "--batch", "4096",
+                   "--eval-split", "0", says=["GB of memory beside the model, and", "GB are free; a batch of", "would fit"])
+        self.assertFalse(os.path.exists(out))
+
     def test_learns(self):
         out = self.path("a")
         shown = self.finetune(out, "--epochs", "8", "--eval-split", "0.2").out
