@@ -41,6 +41,7 @@ typedef struct sllm_train_params {
     uint64_t seed;
     const char *format;          /* NULL or "template", "alpaca", "plain" */
     bool prompt_loss;            /* prompts are learned too */
+    bool no_end;                 /* outputs outside a template end without the end-of-sequence token */
     int max_length;              /* tokens of an example; 0: 1024 or the model's context if that is shorter */
     const char *over_long;       /* NULL or "refuse", "truncate", "split" */
     double eval_split;           /* share of the examples that is measured and not learned; negative: 0.05 */

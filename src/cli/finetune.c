@@ -14,10 +14,10 @@
 #include <unistd.h>
 
 typedef struct finetune_values {
-    const char *data, *out, *resume, *target, *schedule, *format, *over_long;
+    const char *data, *out, *resume, *target, *schedule, *format, *over_long, *preset;
     int rank, batch, accumulation, seed, max_length, keep, log_every;
     float alpha, dropout, epochs, learning_rate, warmup, weight_decay, max_grad_norm, eval_split;
-    bool rslora, dora, prompt_loss, json;
+    bool rslora, dora, prompt_loss, no_end, json;
     cli_model_values model;
 } finetune_values;
 
@@ -143,10 +143,22 @@ static void fill(const finetune_values *v, sllm_train_params *p) {
     p->seed = (uint64_t)v->seed;
     p->format = v->format;
     p->prompt_loss = v->prompt_loss;
+    p->no_end = v->no_end;
     p->max_length = v->max_length;
     p->over_long = v->over_long;
     p->eval_split = plain(v->eval_split);
     p->keep = v->keep;
+}
+
+/* What a plain script over PEFT and transformers' Trainer does, but for what the user has set. */
+static void fill_peft(sllm_train_params *p) {
+    if (!p->target) p->target = "q_proj,v_proj";
+    if (!p->schedule) p->schedule = "linear";
+    if (!p->format) p->format = "plain";
+    if (!p->over_long) p->over_long = "truncate";
+    if (!p->max_length) p->max_length = 512;
+    p->warmup = 0;
+    p->prompt_loss = p->no_end = true;
 }
 
 /* The settings that run.json holds, in place of those of the command line; texts are borrowed from root. */
@@ -167,6 +179,7 @@ static bool read_settings(const sl_json *root, sllm_train_params *p, cli_model_v
     sl_json_bool(sl_json_get(s, "rslora"), &p->rslora);
     sl_json_bool(sl_json_get(s, "dora"), &p->dora);
     sl_json_bool(sl_json_get(s, "prompt_loss"), &p->prompt_loss);
+    sl_json_bool(sl_json_get(s, "no_end"), &p->no_end);
     sl_json_bool(sl_json_get(s, "exact"), &how->exact);
     return good;
 }
@@ -229,7 +242,9 @@ static int run_finetune(cli_app *app, const void *given, int n_arguments, char *
         return cli_usage(app, "--resume FOLDER goes on as the run was begun: it takes the model, the data and the settings from there");
     if (v->resume) return go_on(app, v);
     if (n_arguments != 1 || !v->data || !v->out) return cli_usage(app, "give a MODEL, --data FILE.jsonl and -o FOLDER, or --resume FOLDER");
+    if (v->preset && strcmp(v->preset, "peft")) return cli_usage(app, "there is no preset '%s'; there is peft", v->preset);
     fill(v, &params);
+    if (v->preset) fill_peft(&params);
     return teach(app, v, arguments[0], v->data, v->out, &v->model, &params);
 }
 
@@ -245,6 +260,11 @@ static const cli_option finetune_options[] = {
     {"over-long", 0, CLI_TEXT, "WHAT", .offset = offsetof(finetune_values, over_long),
      .help = "What becomes of longer ones: refuse (the default), truncate or split; they are counted"},
     {"prompt-loss", 0, CLI_FLAG, .offset = offsetof(finetune_values, prompt_loss), .help = "Learn the prompts too, not the answers alone"},
+    {"no-end", 0, CLI_FLAG, .offset = offsetof(finetune_values, no_end),
+     .help = "Outputs outside a template end without the end-of-sequence token: the model does not learn to stop"},
+    {"preset", 0, CLI_TEXT, "NAME", .offset = offsetof(finetune_values, preset),
+     .help = "peft: what a plain script over PEFT does: q_proj and v_proj, linear without warmup, plain, 512 tokens, truncated, prompts "
+             "learned, no end"},
     {"eval-split", 0, CLI_FLOAT, "X", "0.05", 0, 0.99, .offset = offsetof(finetune_values, eval_split),
      .help = "Share of the examples that is held out and measured after each pass"},
     {"json", 0, CLI_FLAG, .offset = offsetof(finetune_values, json), .help = "Print what will be done as one JSON object"},

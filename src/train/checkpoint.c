@@ -57,6 +57,7 @@ static void put_settings(const sl_trainer *t, sl_buffer *out) {
     static const char *const formats[] = {"template", "alpaca", "plain"};
     sl_json_put_string(out, "format", formats[t->data_params.format]);
     sl_json_put_bool(out, "prompt_loss", p->prompt_loss);
+    sl_json_put_bool(out, "no_end", p->no_end);
     sl_json_put_int(out, "max_length", p->max_length);
     sl_json_put_string(out, "over_long", p->over_long ? p->over_long : "refuse");
     sl_json_put_double(out, "eval_split", p->eval_split);

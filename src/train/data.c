@@ -200,7 +200,7 @@ static sllm_status text_tokens(reading *r, const char *prompt, const char *rest,
     if (!status) status = grow(r, t, all.data, all.length, SLLM_TOKENIZE_ADD, true);
     sl_buffer_free(&all);
     if (!status && t->ids.length && is_end(r->model, t->ids.data[t->ids.length - 1])) return SLLM_OK; /* the vocabulary asks for one */
-    return status ? status : add_end(r, t);
+    return status || r->params->no_end ? status : add_end(r, t);
 }
 
 static sllm_status instruction_tokens(reading *r, const char *instruction, const char *input, const char *output, tokens *t) {

@@ -15,6 +15,7 @@ typedef enum sl_over_long { SL_OVER_LONG_REFUSE, SL_OVER_LONG_TRUNCATE, SL_OVER_
 typedef struct sl_data_params {
     sl_data_format format;
     bool prompt_loss;    /* the prompt is learned too */
+    bool no_end;         /* an output outside a template ends without the end-of-sequence token */
     int max_length;      /* tokens of an example */
     sl_over_long over_long;
 } sl_data_params;

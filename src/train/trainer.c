@@ -91,6 +91,7 @@ static sllm_status fill(sl_trainer *t) {
         *choices[i].out = k;
     }
     t->data_params.prompt_loss = p->prompt_loss;
+    t->data_params.no_end = p->no_end;
     t->data_params.max_length = p->max_length;
     return SLLM_OK;
 }

@@ -45,6 +45,22 @@ class Run(Teach):
                    "--eval-split", "0", says=["GB of memory beside the model, and", "GB are free; a batch of", "would fit"])
         self.assertFalse(os.path.exists(out))
 
+    def test_preset_peft(self):
+        out = self.path("a")
+        data = self.lines({"instruction": "Name the colour.", "input": "sky", "output": "blue"},
+                          {"text": "one two three " * 2000})
+        plan = json.loads(self.finetune(out, "--preset", "peft", "--eval-split", "0", "--epochs", "1", "--json", data=data).out)
+        self.assertEqual(plan["truncated"], 1)
+        self.assertEqual(plan["longest"], 512)
+        self.assertEqual("".join(part["text"] for part in plan["example"]).replace("<|begin_of_text|>", ""),
+                         "Instruction: Name the colour.\nInput: sky\nResponse: blue")
+        self.assertEqual([part["learned"] for part in plan["example"]], [False] + [True] * (len(plan["example"]) - 1))
+        config = json.loads(contents(os.path.join(out, "adapter_config.json")))
+        self.assertEqual(config["target_modules"], ["q_proj", "v_proj"])
+        settings = json.loads(contents(os.path.join(out, "run.json")))["settings"]
+        self.assertEqual((settings["schedule"], settings["warmup"], settings["no_end"]), ("linear", 0, True))
+        self.fails(2, "finetune", self.model(), "--data", data, "-o", out, "--preset", "trl", says="there is no preset 'trl'")
+
     def test_learns(self):
         out = self.path("a")
         shown = self.finetune(out, "--epochs", "8", "--eval-split", "0.2").out
