@@ -36,7 +36,7 @@ static void one_row(void *user, int64_t i, int thread) {
     sl_softmax(z, c->n_vocab);
     r->losses[i] = (below - log((double)z[best])) * r->scale;
     z[id] -= 1;
-    sl_scale(z, (float)r->scale * (c->logit_scale != 1 ? c->logit_scale : 1), c->n_vocab);
+    sl_scale(z, (float)r->scale * c->logit_scale, c->n_vocab);
     if (capped) through_softcap(z, capped, c->n_vocab, c->final_softcap);
     for (size_t k = 0; k < r->b->model->n_unused_ids; k++) z[r->b->model->unused_ids[k]] = 0;
 }

@@ -138,11 +138,11 @@ sllm_status sl_trainer_open(sl_trainer *t, sl_model *model, const char *fingerpr
     return status;
 }
 
-static int batch_rows(const sl_trainer *t) { return t->params->batch * t->data.longest; }
+static int batch_rows(const sl_trainer *t, int batch) { return batch * t->data.longest; }
 
 static uint64_t bytes_for(const sl_trainer *t, int batch) {
     const sl_config *c = &t->model->config;
-    int n = batch * t->data.longest;
+    int n = batch_rows(t, batch);
     size_t values = 0;
     for (size_t i = 0; i < t->adapter->n; i++)
         values += (size_t)t->adapter->list[i].rank * (size_t)(t->adapter->list[i].n_in + t->adapter->list[i].n_out);
@@ -155,29 +155,35 @@ static uint64_t bytes_for(const sl_trainer *t, int batch) {
 
 uint64_t sl_trainer_bytes(const sl_trainer *t) { return bytes_for(t, t->params->batch); }
 
+/* The largest batch, at most the one that is asked for, whose memory is within `bytes`; 0: none. */
+static int largest_batch(const sl_trainer *t, uint64_t bytes) {
+    int fits = 0, above = t->params->batch + 1;
+    while (above - fits > 1) {
+        int middle = fits + (above - fits) / 2;
+        if (bytes_for(t, middle) <= bytes) fits = middle;
+        else above = middle;
+    }
+    return fits;
+}
+
 sllm_status sl_trainer_check_memory(const sl_trainer *t) {
     sllm_machine machine;
-    char fits[64] = "one example at a time would not fit either: shorten the examples";
-    int batch = t->params->batch;
+    char hint[64] = "not even one of them fits: shorten them";
     sl_machine_read(&machine);
-    uint64_t needed = bytes_for(t, batch);
+    uint64_t needed = sl_trainer_bytes(t);
     if (!machine.memory_free || needed <= machine.memory_free) return SLLM_OK;
-    for (int below = 0; batch - below > 1;) { /* `below` fits, `batch` does not */
-        int middle = below + (batch - below) / 2;
-        if (bytes_for(t, middle) > machine.memory_free) batch = middle;
-        else below = middle;
-    }
-    if (batch > 1) snprintf(fits, sizeof fits, "a batch of %d would fit", batch - 1);
+    int batch = largest_batch(t, machine.memory_free);
+    if (batch) snprintf(hint, sizeof hint, "a batch of %d would fit", batch);
     return sl_fail(t->error, SLLM_ERROR_MEMORY, "learning with batches of %d examples of up to %d tokens needs %.1f GB of memory beside the "
                    "model, and %.1f GB are free; %s", t->params->batch, t->data.longest, (double)needed / 1e9,
-                   (double)machine.memory_free / 1e9, fits);
+                   (double)machine.memory_free / 1e9, hint);
 }
 
 sllm_status sl_trainer_prepare(sl_trainer *t) {
     const sllm_train_params *p = t->params;
     const sl_adamw_params how = {0.9f, 0.999f, 1e-8f, (float)p->weight_decay};
     if (!sl_adapter_begin_values(t->model, t->adapter, p->seed)) return sl_fail_memory(t->error, "the adapter", 0);
-    sllm_status status = sl_learner_new(t->model, t->adapter, batch_rows(t), p->batch * p->accumulation, &t->learner, t->error);
+    sllm_status status = sl_learner_new(t->model, t->adapter, batch_rows(t, p->batch), p->batch * p->accumulation, &t->learner, t->error);
     return status ? status : sl_adamw_new(t->adapter, &how, &t->adamw, t->error);
 }
 
